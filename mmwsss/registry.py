@@ -1,0 +1,51 @@
+"""Registries of scope ``mmwsss``, each a child of the one of mmseg.
+
+With ``default_scope = 'mmwsss'`` our classes and those of mmseg are found by their plain names; other libraries keep
+their prefix (``mmpretrain.VisionTransformer``).
+"""
+
+from mmengine.registry import Registry
+from mmseg import registry as mmseg_registry
+
+
+def _child(name: str, parent: Registry, *rooms: str) -> Registry:
+    """A registry that imports ``rooms`` of mmseg and, where we have it, of this package on the first look-up.
+
+    A child looks into its parent's table but does not import the parent's locations, so both are listed.
+    """
+    return Registry(name, parent=parent, scope='mmwsss', locations=list(rooms))
+
+
+MODELS = _child('model', mmseg_registry.MODELS, 'mmseg.models', 'mmwsss.models')
+DATASETS = _child('dataset', mmseg_registry.DATASETS, 'mmseg.datasets', 'mmwsss.datasets')
+DATA_SAMPLERS = _child('data sampler', mmseg_registry.DATA_SAMPLERS, 'mmwsss.datasets')
+TRANSFORMS = _child(
+    'transform', mmseg_registry.TRANSFORMS, 'mmseg.datasets.transforms', 'mmwsss.datasets.transforms'
+)
+METRICS = _child('metric', mmseg_registry.METRICS, 'mmseg.evaluation', 'mmwsss.evaluation')
+HOOKS = _child('hook', mmseg_registry.HOOKS, 'mmseg.engine.hooks', 'mmwsss.engine')
+LOOPS = _child('loop', mmseg_registry.LOOPS, 'mmwsss.engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    'optimizer wrapper constructor',
+    mmseg_registry.OPTIM_WRAPPER_CONSTRUCTORS,
+    'mmseg.engine.optimizers',
+    'mmwsss.engine',
+)
+OPTIM_WRAPPERS = _child('optim_wrapper', mmseg_registry.OPTIM_WRAPPERS, 'mmwsss.engine')
+VISUALIZERS = _child('visualizer', mmseg_registry.VISUALIZERS, 'mmseg.visualization', 'mmwsss.visualization')
+TASK_UTILS = _child('task util', mmseg_registry.TASK_UTILS, 'mmseg.models', 'mmwsss.models', 'mmwsss.datasets')
+
+# Nothing of ours lives in these yet; without them mmengine warns that it cannot find the scope.
+RUNNERS = _child('runner', mmseg_registry.RUNNERS)
+RUNNER_CONSTRUCTORS = _child('runner constructor', mmseg_registry.RUNNER_CONSTRUCTORS)
+MODEL_WRAPPERS = _child('model_wrapper', mmseg_registry.MODEL_WRAPPERS)
+WEIGHT_INITIALIZERS = _child('weight initializer', mmseg_registry.WEIGHT_INITIALIZERS)
+OPTIMIZERS = _child('optimizer', mmseg_registry.OPTIMIZERS, 'mmseg.engine.optimizers')
+PARAM_SCHEDULERS = _child('parameter scheduler', mmseg_registry.PARAM_SCHEDULERS, 'mmseg.engine.schedulers')
+EVALUATOR = _child('evaluator', mmseg_registry.EVALUATOR)
+VISBACKENDS = _child('vis_backend', mmseg_registry.VISBACKENDS)
+LOG_PROCESSORS = _child('log_processor', mmseg_registry.LOG_PROCESSORS)
+INFERENCERS = _child('inferencer', mmseg_registry.INFERENCERS, 'mmseg.apis')
+
+# Pooling of patch scores into image scores; one registry for every head of every method.
+POOLINGS = Registry('pooling', scope='mmwsss', locations=['mmwsss.models.poolings'])
