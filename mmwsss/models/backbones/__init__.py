@@ -1,0 +1,5 @@
+"""Backbones."""
+
+from .token_vit import TokenViT
+
+__all__ = ['TokenViT']

@@ -1,0 +1,134 @@
+"""Vision transformer that hands out patch features at any grid and trains only its last blocks on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from mmpretrain.models.backbones import VisionTransformer
+from torch import Tensor, nn
+
+from mmwsss.models.utils.position import resize_position_embedding
+from mmwsss.models.utils.vit_weights import load_vit_weights
+from mmwsss.registry import MODELS
+
+ARCHITECTURES = {
+    'vit-t': dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),
+    'vit-s': dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536),
+    'vit-b': dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
+    'vit-l': dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
+}
+
+
+@MODELS.register_module()
+class TokenViT(VisionTransformer):
+    """mmpretrain's ViT, with the details that weakly supervised methods depend on.
+
+    Differences from the parent: position embeddings are interpolated by the rule of the original framework, there is no
+    dropout after them, and freezing leaves dropout active inside frozen blocks (``requires_grad=False``, no ``eval()``),
+    as in the official ViT-PCM.
+
+    Args:
+        arch: 'vit-t', 'vit-s', 'vit-b', 'vit-l', or a dict of mmpretrain's four sizes. mmpretrain's own 'small' is
+            another network and therefore not offered.
+        num_trainable_blocks: how many of the last blocks train, together with the final norm; embeddings train only with
+            None, which trains everything.
+        drop_rate: dropout after the attention projection, after GELU and after the second MLP layer.
+        pos_interp: 'tf' or 'torch', see :func:`~mmwsss.models.utils.position.resize_position_embedding`.
+        out_indices: blocks whose patch features are returned; the last one passes the final norm.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` reads mmpretrain, timm/DeiT (``.pth``) and original ViT/AugReg
+            (``.npz``) files, local or by URL.
+
+    Raises:
+        ValueError: unknown ``arch``, ``pos_interp``, or more trainable blocks than there are.
+    """
+
+    def __init__(
+        self,
+        arch: str | dict = 'vit-b',
+        img_size: int | tuple[int, int] = 384,
+        patch_size: int = 16,
+        num_trainable_blocks: int | None = None,
+        drop_rate: float = 0.0,
+        pos_interp: str = 'tf',
+        out_indices: int | Sequence[int] = -1,
+        init_cfg: dict | None = None,
+        **kwargs,
+    ) -> None:
+        if isinstance(arch, str) and arch not in ARCHITECTURES:
+            raise ValueError(f'unknown arch {arch!r}; choose from {", ".join(ARCHITECTURES)} or give a dict of sizes')
+        if pos_interp not in ('tf', 'torch'):
+            raise ValueError(f"pos_interp has to be 'tf' or 'torch', got {pos_interp!r}")
+        super().__init__(
+            arch=ARCHITECTURES[arch] if isinstance(arch, str) else arch,
+            img_size=img_size,
+            patch_size=patch_size,
+            drop_rate=drop_rate,
+            out_type='featmap',
+            out_indices=out_indices if isinstance(out_indices, int) else list(out_indices),
+            init_cfg=init_cfg,
+            **kwargs,
+        )
+        self.patch_size = patch_size
+        self.drop_rate = drop_rate
+        self.drop_path_rate = kwargs.get('drop_path_rate', 0.0)
+        self.pos_interp = pos_interp
+        self.drop_after_pos = nn.Identity()
+        if num_trainable_blocks is not None:
+            self._freeze_all_but(num_trainable_blocks)
+
+    @property
+    def is_deterministic(self) -> bool:
+        """Whether training and inference mode give the same features, that is, nothing is dropped at random."""
+        return self.drop_rate == 0 and self.drop_path_rate == 0
+
+    def forward_tokens(self, images: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+        """Encode ``images`` (B, 3, H, W) into the tokens of each block in ``out_indices`` and the patch grid.
+
+        Returns:
+            A list of (B, 1 + h*w, D) with the class token first, and (h, w).
+        """
+        x, grid = self.patch_embed(images)
+        x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+        x = x + resize_position_embedding(self.pos_embed, self.patch_resolution, grid, self.pos_interp)
+        outputs = []
+        for i, layer in enumerate(self.layers):
+            x = layer(x)
+            if i == self.num_layers - 1 and self.final_norm:
+                x = self.ln1(x)
+            if i in self.out_indices:
+                outputs.append(x)
+        return outputs, grid
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Encode ``images`` (B, 3, H, W) into patch features (B, D, h, w), one per entry of ``out_indices``."""
+        outputs, grid = self.forward_tokens(images)
+        return tuple(tokens[:, 1:].transpose(1, 2).unflatten(2, grid) for tokens in outputs)  # B N D -> B D h w
+
+    def init_weights(self) -> None:
+        """Initialise, or load the checkpoint named by ``init_cfg``; see the class for the formats."""
+        if not (isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained'):
+            super().init_weights()
+            return
+        state = load_vit_weights(self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
+        own = self.pos_embed
+        if 'pos_embed' in state and state['pos_embed'].shape != own.shape:
+            side = round((state['pos_embed'].shape[1] - 1) ** 0.5)
+            state['pos_embed'] = resize_position_embedding(
+                state['pos_embed'], (side, side), self.patch_resolution, self.pos_interp
+            )
+        missing, unexpected = self.load_state_dict(state, strict=False)
+        if missing or unexpected:
+            raise RuntimeError(
+                f'{self.init_cfg["checkpoint"]} does not fit this TokenViT: missing {missing[:3]} ({len(missing)}), '
+                f'unexpected {list(unexpected)[:3]} ({len(unexpected)}); check arch and patch_size'
+            )
+        self._is_init = True
+
+    def _freeze_all_but(self, num_blocks: int) -> None:
+        if not 0 <= num_blocks <= self.num_layers:
+            raise ValueError(f'num_trainable_blocks={num_blocks} does not fit a ViT of {self.num_layers} blocks')
+        self.requires_grad_(False)
+        trained = [*self.layers[self.num_layers - num_blocks :], *([self.ln1] if self.final_norm else [])]
+        for module in trained:
+            module.requires_grad_(True)

@@ -1,0 +1,5 @@
+"""Necks."""
+
+from .hv_bilstm import HVBiLSTM
+
+__all__ = ['HVBiLSTM']

@@ -1,0 +1,7 @@
+"""Segmentors: one file a method, whose ``loss`` reads like the paper."""
+
+from .cam import CAMClassifier
+from .vitpcm import ViTPCM
+from .weak_segmentor import WeakSegmentor
+
+__all__ = ['CAMClassifier', 'ViTPCM', 'WeakSegmentor']

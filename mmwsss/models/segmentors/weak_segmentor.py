@@ -1,0 +1,170 @@
+"""What all segmentors that learn from image labels share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from mmengine.structures import PixelData
+from mmseg.models.segmentors import BaseSegmentor
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from mmwsss.pseudo_labels import maps_to_mask
+from mmwsss.registry import MODELS
+
+
+class WeakSegmentor(BaseSegmentor):
+    """Backbone, neck and head with a prediction step that keeps label-free and label-aware results apart.
+
+    A method implements ``loss``, :meth:`localize` and :meth:`pseudo_maps`.
+
+    Args:
+        test_cfg: ``bg_setting`` is the background setting of :func:`~mmwsss.pseudo_labels.maps_to_mask`;
+            ``use_image_labels`` masks the pseudo masks (never ``pred_sem_seg``) with the samples' image labels where the
+            samples carry them; ``align_corners`` is the rule for enlarging maps.
+    """
+
+    has_background_channel = False
+    default_bg_setting = 1.0
+
+    def __init__(
+        self,
+        backbone: dict,
+        head: dict,
+        neck: dict | None = None,
+        train_cfg: dict | None = None,
+        test_cfg: dict | None = None,
+        data_preprocessor: dict | None = None,
+        pretrained: str | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if pretrained is not None:
+            raise ValueError('`pretrained` is not supported; set init_cfg=dict(type="Pretrained", ...) in the backbone')
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck) if neck is not None else None
+        self.head = MODELS.build(head)
+        self.train_cfg = train_cfg
+        self.test_cfg = dict(bg_setting=self.default_bg_setting, use_image_labels=True, align_corners=True)
+        self.test_cfg.update(test_cfg or {})
+        self.num_classes = self.head.num_classes
+
+    @abstractmethod
+    def localize(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw localization maps (B, C, h, w) and image scores (B, K) in [0, 1] from conditioned features."""
+
+    @abstractmethod
+    def pseudo_maps(self, maps: Tensor, labels: Tensor | None, scores: Tensor) -> Tensor:
+        """Maps (B, C, h, w) from which a mask is decided.
+
+        Args:
+            maps: raw localization maps of :meth:`localize`.
+            labels: (B, K) multi-hot image labels; None when the prediction must not use them.
+            scores: (B, K) predicted image scores.
+        """
+
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Conditioned features (B, D, h, w) of images (B, 3, H, W)."""
+        return self.condition(self.backbone(inputs)[-1])
+
+    def condition(self, features: Tensor) -> Tensor:
+        """Pass backbone features through the neck, where there is one."""
+        return features if self.neck is None else self.neck(features)
+
+    def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict] | None = None) -> Tensor:
+        """Label-free maps (B, C, H, W) at the size of ``inputs``."""
+        maps, scores = self.localize(self.extract_feat(inputs))
+        return self.enlarge(self.pseudo_maps(maps, None, scores), inputs.shape[-2:])
+
+    def _forward(self, inputs: Tensor | dict, data_samples: list | None = None) -> Tensor:
+        return self.head(self.extract_feat(first_view(inputs)))
+
+    @torch.no_grad()
+    def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
+        """Predict masks and maps at ``ori_shape``.
+
+        Each returned sample carries ``pred_sem_seg`` (decided without image labels), ``localization_maps``,
+        ``pseudo_maps`` and ``pseudo_mask`` (with image labels where ``used_image_labels`` in its metainfo is True) and
+        ``image_scores`` (K,).
+        """
+        samples = data_samples or [SegDataSample(metainfo=dict(ori_shape=tuple(inputs.shape[-2:]))) for _ in inputs]
+        labels = self._labels_to_use(samples)
+        maps, scores = self.localize(self.extract_feat(inputs))
+        label_free = self.pseudo_maps(maps, None, scores)
+        located = maps if labels is None else maps * self._over_channels(labels)[:, :, None, None]
+        pseudo = label_free if labels is None else self.pseudo_maps(maps, labels, scores)
+        for i, sample in enumerate(samples):
+            size = sample.ori_shape[:2]
+            free, loc, psd = (self.enlarge(m[i : i + 1], size)[0] for m in (label_free, located, pseudo))
+            sample.set_metainfo(dict(used_image_labels=labels is not None, bg_setting=self.test_cfg['bg_setting']))
+            sample.pred_sem_seg = PixelData(data=self.decide(free)[None])
+            sample.localization_maps = PixelData(data=loc)
+            sample.pseudo_maps = PixelData(data=psd)
+            sample.pseudo_mask = PixelData(data=self.decide(psd)[None])
+            sample.image_scores = scores[i]
+        return samples
+
+    def decide(self, maps: Tensor) -> Tensor:
+        """Mask (H, W) of maps (C, H, W) at the configured background setting."""
+        return maps_to_mask(maps, self.test_cfg['bg_setting'], self.has_background_channel)
+
+    def enlarge(self, maps: Tensor, size: Sequence[int]) -> Tensor:
+        """Resize maps (B, C, h, w) bilinearly to ``size``."""
+        return F.interpolate(
+            maps.float(), size=tuple(size), mode='bilinear', align_corners=self.test_cfg['align_corners']
+        )
+
+    def _labels_to_use(self, samples: list[SegDataSample]) -> Tensor | None:
+        if not self.test_cfg['use_image_labels'] or not all('image_labels' in sample for sample in samples):
+            return None
+        return stack_image_labels(samples, self.num_classes - 1)
+
+    def _over_channels(self, labels: Tensor) -> Tensor:
+        return with_background(labels) if self.has_background_channel else labels
+
+
+def first_view(inputs: Tensor | dict[str, Tensor]) -> Tensor:
+    """The first view of a batch, whether it holds one view or several."""
+    return inputs['view_1'] if isinstance(inputs, dict) else inputs
+
+
+def stack_image_labels(samples: list[SegDataSample], num_foreground: int) -> Tensor:
+    """Stack the image labels of ``samples`` into (B, K) float32.
+
+    Raises:
+        ValueError: a sample has no image labels, or not ``num_foreground`` of them.
+    """
+    for sample in samples:
+        if 'image_labels' not in sample:
+            raise ValueError(
+                f'{sample.get("img_path", "a sample")} carries no image_labels; use a weak dataset and PackWeakInputs'
+            )
+        if sample.image_labels.shape != (num_foreground,):
+            raise ValueError(
+                f'{sample.get("img_path", "a sample")}: expected {num_foreground} image labels (num_classes - 1), got '
+                f'{tuple(sample.image_labels.shape)}; make num_classes of the head equal to the classes of the dataset'
+            )
+    return torch.stack([sample.image_labels for sample in samples]).float()
+
+
+def with_background(labels: Tensor, background: Tensor | float = 1.0) -> Tensor:
+    """Put a background column before multi-hot labels (B, K); it is 1 unless told otherwise, (B,) or a number."""
+    column = torch.as_tensor(background, dtype=labels.dtype, device=labels.device).expand(len(labels))
+    return torch.cat((column[:, None], labels), dim=1)
+
+
+@contextmanager
+def evaluation_mode(*modules: nn.Module | None) -> Iterator[None]:
+    """Run ``modules`` without dropout inside the block and restore each submodule's mode afterwards."""
+    states = [(m, m.training) for module in modules if module is not None for m in module.modules()]
+    try:
+        for module, _ in states:
+            module.training = False
+        yield
+    finally:
+        for module, training in states:
+            module.training = training

@@ -1,0 +1,118 @@
+"""Reading ViT weights of other code bases under the names of mmpretrain's VisionTransformer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor
+
+_TIMM_RULES = [
+    (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
+    (r'^blocks\.(\d+)\.norm([12])\.', r'layers.\1.ln\2.'),
+    (r'^blocks\.(\d+)\.attn\.', r'layers.\1.attn.'),
+    (r'^blocks\.(\d+)\.mlp\.fc1\.', r'layers.\1.ffn.layers.0.0.'),
+    (r'^blocks\.(\d+)\.mlp\.fc2\.', r'layers.\1.ffn.layers.1.'),
+    (r'^norm\.', 'ln1.'),
+]
+_CLASSIFIER = re.compile(r'^(head|fc_norm|pre_logits|head_dist|head_drop)\.')
+
+
+def load_vit_weights(path: str, prefix: str | None = None) -> dict[str, Tensor]:
+    """Load ViT weights as float32 under mmpretrain's names, telling the format from the file.
+
+    Args:
+        path: local file or URL; ``.npz`` of the original ViT / AugReg release, or a torch file of timm, DeiT or mmpretrain.
+        prefix: keep only keys below ``prefix.`` (for instance 'backbone'); by default 'backbone' where such keys exist.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file holds no ViT in a known layout.
+    """
+    if '://' not in str(path) and not Path(path).is_file():
+        raise FileNotFoundError(f'no weights at {path}; set init_cfg.checkpoint of the backbone to an existing file')
+    if str(path).endswith('.npz'):
+        if '://' in str(path):
+            from torch.hub import get_dir, download_url_to_file
+
+            local = Path(get_dir()) / 'checkpoints' / Path(path).name
+            local.parent.mkdir(parents=True, exist_ok=True)
+            if not local.is_file():
+                download_url_to_file(str(path), str(local))
+            path = str(local)
+        with np.load(path) as arrays:
+            return convert_flax_vit(dict(arrays))
+    state = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    for wrapper in ('state_dict', 'model'):
+        state = state.get(wrapper, state)
+    if prefix is None and any(key.startswith('backbone.') for key in state):
+        prefix = 'backbone'
+    if prefix:
+        state = {key[len(prefix) + 1 :]: value for key, value in state.items() if key.startswith(f'{prefix}.')}
+    if any(key.startswith('blocks.') for key in state):
+        state = convert_timm_vit(state)
+    if not any(key.startswith('layers.') for key in state):
+        raise ValueError(f'{path} holds no ViT: expected keys "blocks.*" (timm), "layers.*" (mmpretrain) or a .npz file')
+    return {key: value.float() for key, value in state.items() if not _CLASSIFIER.match(key)}
+
+
+def convert_timm_vit(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the entries of a timm or DeiT state dict; classifier entries are dropped."""
+    converted = {}
+    for key, value in state.items():
+        if _CLASSIFIER.match(key):
+            continue
+        for pattern, replacement in _TIMM_RULES:
+            key = re.sub(pattern, replacement, key)
+        converted[key] = value
+    return converted
+
+
+def convert_flax_vit(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Convert the arrays of an original ViT / AugReg ``.npz``; classifier and pre-logits entries are dropped.
+
+    Also takes the Keras tree of ViT-PCM, which differs in two leaf names and in flattened attention kernels.
+    """
+    tree = {_normal_name(key): np.asarray(value) for key, value in arrays.items()}
+    width = tree['embedding/bias'].shape[0]
+    depth = 1 + max(int(m.group(1)) for key in tree if (m := re.match(r'Transformer/encoderblock_(\d+)/', key)))
+    state = {
+        'patch_embed.projection.weight': tree['embedding/kernel'].transpose(3, 2, 0, 1),
+        'patch_embed.projection.bias': tree['embedding/bias'],
+        'cls_token': tree['cls'].reshape(1, 1, width),
+        'pos_embed': tree['Transformer/posembed_input/pos_embedding'],
+        'ln1.weight': tree['Transformer/encoder_norm/scale'],
+        'ln1.bias': tree['Transformer/encoder_norm/bias'],
+    }
+    for i in range(depth):
+        state.update(_flax_block(tree, f'Transformer/encoderblock_{i}', f'layers.{i}', width))
+    return {key: torch.from_numpy(np.ascontiguousarray(value)).float() for key, value in state.items()}
+
+
+def _normal_name(key: str) -> str:
+    key = re.sub(r':0$', '', key)
+    key = key.replace('class_token/cls', 'cls')
+    key = re.sub(r'/gamma$', '/scale', key)
+    key = re.sub(r'(LayerNorm_\d+|encoder_norm)/beta$', r'\1/bias', key)
+    return key.replace('MlpBlock_3/', '')
+
+
+def _flax_block(tree: Mapping[str, np.ndarray], source: str, target: str, width: int) -> dict[str, np.ndarray]:
+    attention = f'{source}/MultiHeadDotProductAttention_1'
+    state = {}
+    for norm, name in (('LayerNorm_0', 'ln1'), ('LayerNorm_2', 'ln2')):
+        state[f'{target}.{name}.weight'] = tree[f'{source}/{norm}/scale']
+        state[f'{target}.{name}.bias'] = tree[f'{source}/{norm}/bias']
+    qkv = ('query', 'key', 'value')
+    state[f'{target}.attn.qkv.weight'] = np.concatenate([tree[f'{attention}/{n}/kernel'].reshape(width, width).T for n in qkv])
+    state[f'{target}.attn.qkv.bias'] = np.concatenate([tree[f'{attention}/{n}/bias'].reshape(width) for n in qkv])
+    state[f'{target}.attn.proj.weight'] = tree[f'{attention}/out/kernel'].reshape(width, width).T
+    state[f'{target}.attn.proj.bias'] = tree[f'{attention}/out/bias']
+    for dense, name in (('Dense_0', 'ffn.layers.0.0'), ('Dense_1', 'ffn.layers.1')):
+        state[f'{target}.{name}.weight'] = tree[f'{source}/{dense}/kernel'].T
+        state[f'{target}.{name}.bias'] = tree[f'{source}/{dense}/bias']
+    return state

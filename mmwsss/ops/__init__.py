@@ -1,0 +1,35 @@
+"""Pure tensor functions that carry no parameters and no state."""
+
+from .affine import (
+    apply_flips,
+    apply_record,
+    crop_and_resize,
+    patch_level_records,
+    tile_views,
+    undo_flips,
+    untile_views,
+)
+from .resize import (
+    halfpixel_matrix,
+    resize_align_corners,
+    resize_matrices,
+    resize_mirror,
+    resize_nearest_align_corners,
+    tf_bicubic_matrix,
+)
+
+__all__ = [
+    'apply_flips',
+    'apply_record',
+    'crop_and_resize',
+    'halfpixel_matrix',
+    'patch_level_records',
+    'resize_align_corners',
+    'resize_matrices',
+    'resize_mirror',
+    'resize_nearest_align_corners',
+    'tf_bicubic_matrix',
+    'tile_views',
+    'undo_flips',
+    'untile_views',
+]

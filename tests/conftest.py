@@ -1,0 +1,51 @@
+"""What all tests share; imported before any of them, so that ``mmwsss`` comes before ``mmseg``."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+REPOSITORY = Path(__file__).resolve().parents[1]
+# Tools that tests start as programs import the package from here, installed or not.
+os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get('PYTHONPATH')]))
+
+import torch  # noqa: E402
+
+import mmwsss  # noqa: E402, F401
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope='session')
+def repository() -> Path:
+    """Root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope='session')
+def parity_dir() -> Path:
+    """Folder with inputs and outputs of the official implementations; tests that need it skip where it is not."""
+    folder = Path(os.environ.get('MMWSSS_PARITY_DIR', REPOSITORY.parent / 'shared' / 'parity'))
+    if not folder.is_dir():
+        pytest.skip(f'no parity vectors: {folder} does not exist, MMWSSS_PARITY_DIR names another folder')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def load_tool() -> Callable[[str], ModuleType]:
+    """Import a script by its path below ``tools``, without the suffix: ``load_tool('misc/print_config')``."""
+
+    def load(name: str) -> ModuleType:
+        path = REPOSITORY / 'tools' / f'{name}.py'
+        spec = importlib.util.spec_from_file_location(f'tool_{path.stem}', path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
