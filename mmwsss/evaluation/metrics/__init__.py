@@ -1,0 +1,3 @@
+from .wsss_metric import WSSSMetric
+
+__all__ = ['WSSSMetric']

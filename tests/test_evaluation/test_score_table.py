@@ -1,0 +1,61 @@
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'score_table.py'
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.setenv('COLUMNS', '80')
+    spec = importlib.util.spec_from_file_location('score_table', SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def write_run(folder, **scores):
+    folder.mkdir(parents=True)
+    path = folder / 'metrics.json'
+    path.write_text(json.dumps({'scores': scores, 'protocol': 'single scale'}))
+    return path
+
+
+def test_rows_columns_and_pictures(tool, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(Path('runs/a'), **{'seg_mIoU': 51.234, 'maps_bg_best+tags': 0.3, 'mAP': None})
+    write_run(Path('runs/b'), **{'seg_mIoU': 60.0, 'pseudo_mIoU_best+tags': 70.0, 'maps_mIoU_best+tags': 1.0})
+    Path('runs/b/panels').mkdir()
+    assert tool.main(['runs']) == 0
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    header = next(line for line in lines if 'seg_mIoU' in line)
+    assert any('runs/a' in line and '51.23' in line and '0.3' in line for line in lines)
+    assert any('runs/b' in line and '60.00' in line for line in lines)
+    assert 'pseudo_mIoU_best+tags' in out  # whole, in a second table if need be
+    assert max(map(len, lines)) <= 80
+    assert 'maps_bg_best+tags' in header
+    assert 'runs/b: single scale' in out
+    assert '  pictures: runs/b/panels' in out
+    assert 'runs/a/panels' not in out
+
+
+def test_single_file_is_listed_once(tool, tmp_path, capsys):
+    path = write_run(tmp_path / 'run', mAP=12.0)
+    assert tool.find_records([path, path.parent]) == [path]
+    assert tool.main([str(path)]) == 0
+    assert '12.00' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['missing.json', 'empty', 'broken.json', 'other.json'])
+def test_errors_are_one_line(tool, tmp_path, capsys, name):
+    (tmp_path / 'empty').mkdir()
+    (tmp_path / 'broken.json').write_text('{')
+    (tmp_path / 'other.json').write_text('{"a": 1}')
+    assert tool.main([str(tmp_path / name)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ''
+    assert len(captured.err.splitlines()) == 1
+    assert name in captured.err

@@ -1,0 +1,115 @@
+"""Print the scores of one or several evaluations as a table, and the folders with their pictures."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+FILE_NAME = 'metrics.json'
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('paths', nargs='+', type=Path, help=f'{FILE_NAME} files, or folders searched for them')
+    return parser.parse_args(argv)
+
+
+def find_records(paths: list[Path]) -> list[Path]:
+    """All record files named by ``paths``, each once.
+
+    Raises:
+        FileNotFoundError: a path does not exist or a folder holds no record.
+    """
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_file():
+            files = [path]
+        elif path.is_dir():
+            files = sorted(path.rglob(FILE_NAME))
+        else:
+            raise FileNotFoundError(f'{path}: no such file or folder; give a {FILE_NAME} written by tools/test.py')
+        if not files:
+            raise FileNotFoundError(f'{path}: no {FILE_NAME} in this folder; run tools/test.py first')
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def read_record(path: Path) -> dict:
+    """Content of one record.
+
+    Raises:
+        ValueError: the file is not a record.
+    """
+    try:
+        record = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(f'{path}: not JSON ({error}); write it again with tools/test.py') from error
+    if not isinstance(record, dict) or not isinstance(record.get('scores'), dict):
+        raise ValueError(f'{path}: expected the key "scores"; write it again with tools/test.py')
+    return record
+
+
+def picture_folders(path: Path) -> list[Path]:
+    """Folders named ``panels`` beside the record ``path`` or below its folder."""
+    return sorted(folder for folder in path.parent.rglob('panels') if folder.is_dir())
+
+
+def build_tables(rows: list[tuple[str, dict]], width: int) -> Iterator[Table]:
+    """Tables with one row per run and one column per score, as many as it takes to stay within ``width`` characters."""
+    names = list(dict.fromkeys(name for _, scores in rows for name in scores))
+    run_width = min(max(len(run) for run, _ in rows), max(12, width // 3))  # longer ones are folded
+    first = run_width + 4
+    group: list[str] = []
+    used = first
+    for name in names:
+        if group and used + len(name) + 3 > width:
+            yield _table(rows, group, run_width)
+            group, used = [], first
+        group.append(name)
+        used += len(name) + 3
+    if group:
+        yield _table(rows, group, run_width)
+
+
+def _table(rows: list[tuple[str, dict]], names: list[str], run_width: int) -> Table:
+    table = Table()
+    table.add_column('run', overflow='fold', max_width=run_width)
+    for name in names:
+        table.add_column(name, justify='right', no_wrap=True)
+    for run, scores in rows:
+        table.add_row(run, *(_cell(name, scores.get(name)) for name in names))
+    return table
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return '-'
+    return f'{value:g}' if '_bg_' in name else f'{value:.2f}'
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    try:
+        records = {path: read_record(path) for path in find_records(args.paths)}
+    except (OSError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    console = Console(highlight=False, markup=False)
+    rows = [(str(path.parent), record['scores']) for path, record in records.items()]
+    for table in build_tables(rows, console.width):
+        console.print(table)
+    for path, record in records.items():
+        console.print(f'{path.parent}: {record.get("protocol", "protocol not recorded")}', soft_wrap=True)
+        for folder in picture_folders(path):
+            console.print(f'  pictures: {folder}', soft_wrap=True)
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
