@@ -13,6 +13,7 @@ from mmwsss.models.utils.vit_weights import load_vit_weights
 from mmwsss.registry import MODELS
 
 ARCHITECTURES = {
+    'vit-xt': dict(embed_dims=128, num_layers=5, num_heads=4, feedforward_channels=384),  # small enough for a CPU demo
     'vit-t': dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),
     'vit-s': dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536),
     'vit-b': dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
@@ -29,7 +30,7 @@ class TokenViT(VisionTransformer):
     as in the official ViT-PCM.
 
     Args:
-        arch: 'vit-t', 'vit-s', 'vit-b', 'vit-l', or a dict of mmpretrain's four sizes. mmpretrain's own 'small' is
+        arch: 'vit-xt', 'vit-t', 'vit-s', 'vit-b', 'vit-l', or a dict of mmpretrain's four sizes. mmpretrain's own 'small' is
             another network and therefore not offered.
         num_trainable_blocks: how many of the last blocks train, together with the final norm; embeddings train only with
             None, which trains everything.

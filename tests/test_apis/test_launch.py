@@ -1,0 +1,96 @@
+import pytest
+from mmengine.config import Config
+
+from mmwsss.apis import launch
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    file = tmp_path / 'small.py'
+    file.write_text("model = dict(type='A')\ntrain_cfg = dict(max_iters=1)\n")
+    return str(file)
+
+
+def test_options_of_the_runner_need_not_stand_in_the_config(config_file):
+    cfg = launch.load_config(config_file, {'randomness.seed': 5, 'model.depth': 3, 'sync_bn': 'torch'})
+    assert (cfg.randomness.seed, cfg.model.depth, cfg.sync_bn) == (5, 3, 'torch')
+
+
+def test_missing_base_is_named(tmp_path):
+    (tmp_path / 'child.py').write_text("_base_ = './gone.py'\n")
+    with pytest.raises(launch.UsageError, match=r'gone\.py'):
+        launch.load_config(str(tmp_path / 'child.py'))
+
+
+@pytest.mark.parametrize(
+    ('work_dir_option', 'in_config', 'expected'),
+    [('cli', 'cfg', 'cli'), (None, 'cfg', 'cfg'), (None, None, './work_dirs/small')],
+)
+def test_work_dir_order(config_file, work_dir_option, in_config, expected):
+    parser = launch.Parser()
+    launch.add_config_arguments(parser)
+    launch.add_run_arguments(parser)
+    arguments = [config_file]
+    if work_dir_option:
+        arguments += ['--work-dir', work_dir_option]
+    if in_config:
+        arguments += ['--cfg-options', f'work_dir={in_config}']
+    assert launch.load_run_config(parser.parse_args(arguments)).work_dir == expected
+
+
+def test_enable_amp():
+    cfg = Config({'optim_wrapper': {'type': 'OptimWrapper', 'optimizer': {'type': 'SGD'}}})
+    launch.enable_amp(cfg)
+    launch.enable_amp(cfg)
+    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
+    assert cfg.optim_wrapper.loss_scale == 'dynamic'
+
+
+def test_enable_amp_refuses_other_wrappers():
+    with pytest.raises(launch.UsageError, match='MyWrapper'):
+        launch.enable_amp(Config({'optim_wrapper': {'type': 'mmwsss.MyWrapper'}}))
+
+
+def test_resume_without_checkpoint_keeps_load_from(tmp_path, capsys):
+    cfg = Config({'work_dir': str(tmp_path), 'load_from': 'weights.pth'})
+    launch.set_resume(cfg, 'auto')
+    assert (cfg.resume, cfg.load_from) == (False, 'weights.pth')
+    assert 'starts at iteration 0' in capsys.readouterr().err
+
+
+def test_resume_from_named_checkpoint(tmp_path):
+    (tmp_path / 'a.pth').touch()
+    cfg = Config({'work_dir': 'unused', 'load_from': 'weights.pth'})
+    launch.set_resume(cfg, str(tmp_path / 'a.pth'))
+    assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'a.pth'))
+
+
+def test_latest_checkpoint_survives_a_moved_folder(tmp_path):
+    assert launch.latest_checkpoint(str(tmp_path)) is None
+    (tmp_path / 'last_checkpoint').write_text('/old/place/iter_3.pth')
+    (tmp_path / 'iter_3.pth').touch()
+    assert launch.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_3.pth')
+
+
+def test_only_rank_zero_reports(monkeypatch, capsys):
+    def fail():
+        raise launch.UsageError('nothing works')
+
+    monkeypatch.setenv('RANK', '1')
+    with pytest.raises(SystemExit):
+        launch.run_cli(fail)
+    assert capsys.readouterr().err == ''
+    monkeypatch.setenv('RANK', '0')
+    with pytest.raises(SystemExit) as stop:
+        launch.run_cli(fail)
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == 'error: nothing works\n'
+
+
+def test_pretrained_weights_are_looked_for():
+    backbone = {'type': 'V', 'init_cfg': {'type': 'Pretrained', 'checkpoint': 'gone.pth'}}
+    cfg = Config({'model': {'teachers': [{'backbone': backbone}]}, 'optim_wrapper': {'type': 'OptimWrapper'}})
+    with pytest.raises(launch.UsageError, match=r'model\.teachers\.0\.backbone\.init_cfg\.checkpoint: gone\.pth'):
+        launch.check_training(cfg)
+    backbone['init_cfg']['checkpoint'] = 'https://example.org/weights.pth'
+    launch.check_training(Config({'model': {'backbone': backbone}, 'optim_wrapper': {'type': 'OptimWrapper'}}))
