@@ -33,7 +33,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
 )
 OPTIM_WRAPPERS = _child('optim_wrapper', mmseg_registry.OPTIM_WRAPPERS, 'mmwsss.engine')
 VISUALIZERS = _child('visualizer', mmseg_registry.VISUALIZERS, 'mmseg.visualization', 'mmwsss.visualization')
-TASK_UTILS = _child('task util', mmseg_registry.TASK_UTILS, 'mmseg.models', 'mmwsss.models', 'mmwsss.datasets')
+TASK_UTILS = _child('task util', mmseg_registry.TASK_UTILS, 'mmseg.models', 'mmwsss.refiners', 'mmwsss.datasets')
 
 # Nothing of ours lives in these yet; without them mmengine warns that it cannot find the scope.
 RUNNERS = _child('runner', mmseg_registry.RUNNERS)

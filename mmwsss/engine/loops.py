@@ -26,12 +26,14 @@ class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
                 "ResumableIterBasedTrainLoop needs train_dataloader.sampler=dict(type='ResumableInfiniteSampler'), got "
                 f'{type(self.dataloader.sampler).__name__}'
             )
+        self._sampler_has_run_seed = self.dataloader.sampler.seed == self.runner.seed
 
     def run(self) -> nn.Module:
         """Train from the current iteration to the last."""
         if self._iter > 0:
             sampler = self.dataloader.sampler
-            sampler.seed = self.runner.seed  # a resumed run takes over the seed of its checkpoint
+            if self._sampler_has_run_seed:
+                sampler.seed = self.runner.seed  # a resumed run takes over the seed of its checkpoint
             sampler.start_at(self._iter * self.dataloader.batch_size)
             self.dataloader_iterator = _InfiniteDataloaderIterator(self.dataloader)
         self.runner.call_hook('before_train')

@@ -66,7 +66,8 @@ def crop_and_resize(x: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     boxes = torch.where((boxes == 0).all(dim=1, keepdim=True), whole, boxes)
     rows = _hat_matrix(boxes[:, 0], boxes[:, 2], height, size[0]).to(x)
     cols = _hat_matrix(boxes[:, 1], boxes[:, 3], width, size[1]).to(x)
-    return torch.einsum('bip,bcpq,bjq->bcij', rows, x, cols)
+    with torch.autocast(x.device.type, enabled=False):  # the product would round float32 maps to half precision
+        return torch.einsum('bip,bcpq,bjq->bcij', rows, x, cols)
 
 
 def tile_views(views: Tensor, grid: int = 2) -> Tensor:
@@ -77,7 +78,9 @@ def tile_views(views: Tensor, grid: int = 2) -> Tensor:
     """
     batch, channels, height, width = views.shape
     if batch % grid**2:
-        raise ValueError(f'a mosaic takes a batch that is a multiple of {grid**2}, got {batch}; set batch_size accordingly')
+        raise ValueError(
+            f'a mosaic takes a batch that is a multiple of {grid**2}, got {batch}; set batch_size accordingly'
+        )
     tiles = views.reshape(-1, grid, grid, channels, height, width)
     return tiles.permute(0, 3, 1, 4, 2, 5).reshape(-1, channels, grid * height, grid * width)
 

@@ -32,7 +32,8 @@ def _nearest_index(n_in: int, n_out: int) -> Tensor:
 
 def resize_matrices(x: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
     """Resize ``x`` (..., H, W) with one matrix per axis, ``rows`` (h, H) and ``cols`` (w, W)."""
-    return rows.to(x) @ x @ cols.to(x).transpose(-1, -2)
+    with torch.autocast(x.device.type, enabled=False):  # the products would round float32 input to half precision
+        return rows.to(x) @ x @ cols.to(x).transpose(-1, -2)
 
 
 def tf_bicubic_matrix(n_in: int, n_out: int) -> Tensor:
@@ -97,4 +98,3 @@ def _gaussian_matrix(n: int, sigma: float, truncate: float = 4.0) -> Tensor:
     weights = weights / weights.sum()
     taps = _mirror(torch.arange(n)[:, None] + shift, n)
     return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, taps, weights.expand_as(taps).contiguous())
-

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmwsss.registry import TASK_UTILS
+
 from .permutohedral import PermutohedralLattice
 
 
+@TASK_UTILS.register_module()
 @dataclass(frozen=True)
 class DenseCRF:
     """Settings of :func:`dense_crf`; the defaults are those of ViT-PCM.

@@ -16,8 +16,11 @@ def labels_in_mask(mask: np.ndarray, num_classes: int, ignore_index: int = 255) 
     """
     values = np.unique(mask)
     values = values[values != ignore_index]
-    if values.size and values.max() >= num_classes:
-        raise ValueError(f'mask value {values.max()} is outside of the {num_classes} classes and not ignore={ignore_index}')
+    outside = values[(values < 0) | (values >= num_classes)]
+    if outside.size:
+        raise ValueError(
+            f'mask value {outside[-1]} is outside of the {num_classes} classes and not ignore={ignore_index}'
+        )
     labels = np.zeros(num_classes, dtype=np.float32)
     labels[values] = 1
     return labels

@@ -6,6 +6,7 @@ from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper
 from mmengine.runner import Runner
 from torch import nn
 from torch.optim import Optimizer
@@ -56,8 +57,8 @@ class TwoPhaseTrainHook(Hook):
 
     def before_run(self, runner: Runner) -> None:
         """Split the optimizer's groups into waiting and training parameters, before a checkpoint is resumed."""
-        if runner.optim_wrapper is None or not hasattr(runner.optim_wrapper, 'optimizer'):
-            return
+        if not isinstance(runner.optim_wrapper, OptimWrapper):
+            return  # a test run leaves the config there, unbuilt
         if runner.param_schedulers:
             raise ValueError('TwoPhaseTrainHook sets constant learning rates; set param_scheduler=[]')
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -12,8 +12,10 @@ from mmwsss.models.utils.position import resize_position_embedding
 from mmwsss.models.utils.vit_weights import load_vit_weights
 from mmwsss.registry import MODELS
 
+from .conv_stem import ConvStem
+
 ARCHITECTURES = {
-    'vit-xt': dict(embed_dims=128, num_layers=5, num_heads=4, feedforward_channels=384),  # small enough for a CPU demo
+    'vit-xt': dict(embed_dims=128, num_layers=2, num_heads=4, feedforward_channels=256),  # small enough for a CPU demo
     'vit-t': dict(embed_dims=192, num_layers=12, num_heads=3, feedforward_channels=768),
     'vit-s': dict(embed_dims=384, num_layers=12, num_heads=6, feedforward_channels=1536),
     'vit-b': dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
@@ -36,12 +38,13 @@ class TokenViT(VisionTransformer):
             None, which trains everything.
         drop_rate: dropout after the attention projection, after GELU and after the second MLP layer.
         pos_interp: 'tf' or 'torch', see :func:`~mmwsss.models.utils.position.resize_position_embedding`.
+        stem: 'linear' patches, or 'conv' for :class:`~mmwsss.models.backbones.conv_stem.ConvStem`.
         out_indices: blocks whose patch features are returned; the last one passes the final norm.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` reads mmpretrain, timm/DeiT (``.pth``) and original ViT/AugReg
             (``.npz``) files, local or by URL.
 
     Raises:
-        ValueError: unknown ``arch``, ``pos_interp``, or more trainable blocks than there are.
+        ValueError: unknown ``arch``, ``pos_interp`` or ``stem``, or more trainable blocks than there are.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class TokenViT(VisionTransformer):
         num_trainable_blocks: int | None = None,
         drop_rate: float = 0.0,
         pos_interp: str = 'tf',
+        stem: str = 'linear',
         out_indices: int | Sequence[int] = -1,
         init_cfg: dict | None = None,
         **kwargs,
@@ -75,13 +79,19 @@ class TokenViT(VisionTransformer):
         self.drop_path_rate = kwargs.get('drop_path_rate', 0.0)
         self.pos_interp = pos_interp
         self.drop_after_pos = nn.Identity()
+        if stem == 'conv':
+            self.patch_embed = ConvStem(self.img_size, patch_size, self.embed_dims)
+        elif stem != 'linear':
+            raise ValueError(f"stem has to be 'linear' or 'conv', got {stem!r}")
         if num_trainable_blocks is not None:
             self._freeze_all_but(num_trainable_blocks)
 
     @property
     def is_deterministic(self) -> bool:
-        """Whether training and inference mode give the same features, that is, nothing is dropped at random."""
-        return self.drop_rate == 0 and self.drop_path_rate == 0
+        """Whether training and inference mode give the same features, that is, nothing is dropped at random and no batch
+        norm sees the batch."""
+        has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules())
+        return self.drop_rate == 0 and self.drop_path_rate == 0 and not has_batch_norm
 
     def forward_tokens(self, images: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
         """Encode ``images`` (B, 3, H, W) into the tokens of each block in ``out_indices`` and the patch grid.
@@ -118,12 +128,17 @@ class TokenViT(VisionTransformer):
             state['pos_embed'] = resize_position_embedding(
                 state['pos_embed'], (side, side), self.patch_resolution, self.pos_interp
             )
-        missing, unexpected = self.load_state_dict(state, strict=False)
-        if missing or unexpected:
+        shapes = {name: value.shape for name, value in self.state_dict().items()}
+        missing = [name for name in shapes if name not in state]
+        unexpected = [name for name in state if name not in shapes]
+        uneven = [name for name, shape in shapes.items() if name in state and state[name].shape != shape]
+        if missing or unexpected or uneven:
             raise RuntimeError(
                 f'{self.init_cfg["checkpoint"]} does not fit this TokenViT: missing {missing[:3]} ({len(missing)}), '
-                f'unexpected {list(unexpected)[:3]} ({len(unexpected)}); check arch and patch_size'
+                f'unexpected {unexpected[:3]} ({len(unexpected)}), of another shape {uneven[:3]} ({len(uneven)}); '
+                'check arch and patch_size'
             )
+        self.load_state_dict(state)
         self._is_init = True
 
     def _freeze_all_but(self, num_blocks: int) -> None:

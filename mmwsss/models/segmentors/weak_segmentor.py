@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
+import mmcv
 import torch
 import torch.nn.functional as F
 from mmengine.structures import PixelData
@@ -13,8 +15,15 @@ from mmseg.models.segmentors import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
+from mmwsss.ops import resize_align_corners, resize_mirror
 from mmwsss.pseudo_labels import maps_to_mask
-from mmwsss.registry import MODELS
+from mmwsss.registry import MODELS, TASK_UTILS
+
+UPSAMPLERS = {
+    'align_corners': resize_align_corners,
+    'half_pixel': partial(F.interpolate, mode='bilinear', align_corners=False),
+    'skimage': resize_mirror,
+}
 
 
 class WeakSegmentor(BaseSegmentor):
@@ -25,7 +34,8 @@ class WeakSegmentor(BaseSegmentor):
     Args:
         test_cfg: ``bg_setting`` is the background setting of :func:`~mmwsss.pseudo_labels.maps_to_mask`;
             ``use_image_labels`` masks the pseudo masks (never ``pred_sem_seg``) with the samples' image labels where the
-            samples carry them; ``align_corners`` is the rule for enlarging maps.
+            samples carry them; ``upsample`` is the rule for enlarging maps, a key of :data:`UPSAMPLERS`; ``refiner`` is
+            the config of a registered refiner of the pseudo masks, for which ``refiner_upsample`` may be another rule.
     """
 
     has_background_channel = False
@@ -49,8 +59,15 @@ class WeakSegmentor(BaseSegmentor):
         self.neck = MODELS.build(neck) if neck is not None else None
         self.head = MODELS.build(head)
         self.train_cfg = train_cfg
-        self.test_cfg = dict(bg_setting=self.default_bg_setting, use_image_labels=True, align_corners=True)
+        self.test_cfg = dict(
+            bg_setting=self.default_bg_setting, use_image_labels=True, upsample='align_corners', refiner=None
+        )
         self.test_cfg.update(test_cfg or {})
+        self.test_cfg['refiner_upsample'] = self.test_cfg.get('refiner_upsample') or self.test_cfg['upsample']
+        for key in ('upsample', 'refiner_upsample'):
+            if self.test_cfg[key] not in UPSAMPLERS:
+                raise ValueError(f'test_cfg.{key} has to be one of {tuple(UPSAMPLERS)}, got {self.test_cfg[key]!r}')
+        self.refiner = TASK_UTILS.build(self.test_cfg['refiner']) if self.test_cfg['refiner'] else None
         self.num_classes = self.head.num_classes
 
     @abstractmethod
@@ -99,7 +116,8 @@ class WeakSegmentor(BaseSegmentor):
         pseudo = label_free if labels is None else self.pseudo_maps(maps, labels, scores)
         for i, sample in enumerate(samples):
             size = sample.ori_shape[:2]
-            free, loc, psd = (self.enlarge(m[i : i + 1], size)[0] for m in (label_free, located, pseudo))
+            free, loc = (self.enlarge(m[i : i + 1], size)[0] for m in (label_free, located))
+            psd = self.refine(pseudo[i : i + 1], sample, size)
             sample.set_metainfo(dict(used_image_labels=labels is not None, bg_setting=self.test_cfg['bg_setting']))
             sample.pred_sem_seg = PixelData(data=self.decide(free)[None])
             sample.localization_maps = PixelData(data=loc)
@@ -113,10 +131,22 @@ class WeakSegmentor(BaseSegmentor):
         return maps_to_mask(maps, self.test_cfg['bg_setting'], self.has_background_channel)
 
     def enlarge(self, maps: Tensor, size: Sequence[int]) -> Tensor:
-        """Resize maps (B, C, h, w) bilinearly to ``size``."""
-        return F.interpolate(
-            maps.float(), size=tuple(size), mode='bilinear', align_corners=self.test_cfg['align_corners']
-        )
+        """Resize maps (B, C, h, w) bilinearly to ``size`` by the configured rule."""
+        return UPSAMPLERS[self.test_cfg['upsample']](maps.float(), tuple(size))
+
+    def refine(self, maps: Tensor, sample: SegDataSample, size: Sequence[int]) -> Tensor:
+        """Enlarge the pseudo maps (1, C, h, w) of ``sample`` to ``size`` and refine them on its image, (C, H, W).
+
+        Raises:
+            ValueError: a refiner is configured and the sample does not say where its image is.
+        """
+        if self.refiner is None:
+            return self.enlarge(maps, size)[0]
+        if 'img_path' not in sample:
+            raise ValueError('test_cfg.refiner needs the image file; give images by path, or set test_cfg.refiner=None')
+        image = mmcv.imread(sample.img_path, channel_order='rgb')
+        image = torch.from_numpy(image).to(maps.device).permute(2, 0, 1)
+        return self.refiner(image, UPSAMPLERS[self.test_cfg['refiner_upsample']](maps.float(), tuple(size))[0])
 
     def _labels_to_use(self, samples: list[SegDataSample]) -> Tensor | None:
         if not self.test_cfg['use_image_labels'] or not all('image_labels' in sample for sample in samples):

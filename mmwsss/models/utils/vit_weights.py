@@ -37,7 +37,7 @@ def load_vit_weights(path: str, prefix: str | None = None) -> dict[str, Tensor]:
         raise FileNotFoundError(f'no weights at {path}; set init_cfg.checkpoint of the backbone to an existing file')
     if str(path).endswith('.npz'):
         if '://' in str(path):
-            from torch.hub import get_dir, download_url_to_file
+            from torch.hub import download_url_to_file, get_dir
 
             local = Path(get_dir()) / 'checkpoints' / Path(path).name
             local.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,10 @@ def load_vit_weights(path: str, prefix: str | None = None) -> dict[str, Tensor]:
                 download_url_to_file(str(path), str(local))
             path = str(local)
         with np.load(path) as arrays:
-            return convert_flax_vit(dict(arrays))
+            try:
+                return convert_flax_vit(dict(arrays))
+            except (KeyError, ValueError) as error:
+                raise ValueError(f'{path} holds no ViT in the layout of the original release: {error}') from error
     state = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
     for wrapper in ('state_dict', 'model'):
         state = state.get(wrapper, state)

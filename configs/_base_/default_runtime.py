@@ -1,0 +1,24 @@
+default_scope = 'mmwsss'
+custom_imports = dict(imports=['mmwsss'], allow_failed_imports=False)
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'),
+)
+randomness = dict(seed=1234)
+log_level = 'INFO'
+log_processor = dict(by_epoch=False, window_size=50)
+load_from = None
+resume = False
+vis_backends = [dict(type='LocalVisBackend')]
+visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    # The last checkpoint is the result: choosing one by validation masks would be supervision by pixels.
+    checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2000, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    iteration_seed=dict(type='IterationSeedHook'),
+    visualization=dict(type='SegVisualizationHook'),
+)

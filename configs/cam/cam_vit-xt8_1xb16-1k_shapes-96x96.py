@@ -1,0 +1,28 @@
+# The baseline of vitpcm_vit-xt8_1xb16-1k_shapes-96x96: same backbone, data and schedule, one view.
+_base_ = [
+    '../_base_/models/cam_vit-b16.py',
+    '../_base_/datasets/shapes_96.py',
+    '../_base_/schedules/vitpcm_two_phase.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(arch='vit-xt', img_size=96, patch_size=8, drop_rate=0.0, num_trainable_blocks=None),
+    head=dict(in_channels=128, num_classes=7),
+)
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+custom_hooks = [
+    dict(type='TwoPhaseTrainHook', warmup_epochs=1, warmup_lr=1e-3, lr=5e-4),
+    dict(type='PanelHook', num_images=16),
+]
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeAlignCorners', size=96),
+    dict(
+        type='TwoViews',
+        second_view=False,
+        color=dict(contrast=(0.8, 1.25), saturation=(0.8, 1.2), hue=0.1, gray_prob=0.1),
+    ),
+    dict(type='PackWeakInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=1000, val_interval=500)

@@ -1,0 +1,1 @@
+_base_ = './cam/cam_vit-xt8_1xb16-1k_shapes-96x96.py'

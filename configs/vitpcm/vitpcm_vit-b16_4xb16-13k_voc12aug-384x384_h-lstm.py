@@ -1,0 +1,2 @@
+_base_ = './vitpcm_vit-b16_4xb16-13k_voc12aug-384x384.py'
+model = dict(neck=dict(directions='h'), head=dict(in_channels=384))

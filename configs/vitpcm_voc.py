@@ -1,0 +1,1 @@
+_base_ = './vitpcm/vitpcm_vit-b16_4xb16-13k_voc12aug-384x384.py'

@@ -1,0 +1,86 @@
+"""Patch classifier and CAM head."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from mmwsss.models.heads import CAMHead, PatchClassHead
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exp / exp.sum(axis=1, keepdims=True)
+
+
+def test_patch_classifier_values_on_a_rectangular_grid() -> None:
+    head = PatchClassHead(6, 4).eval()
+    features = torch.randn(2, 6, 3, 5)
+    logits = np.einsum('cd,bdhw->bchw', head.classifier.weight.detach().double().numpy(), features.double().numpy())
+    np.testing.assert_allclose(head(features).detach().numpy(), logits, atol=1e-5)
+    maps = head.maps(features)
+    np.testing.assert_allclose(maps.detach().numpy(), softmax(logits), atol=1e-6)
+    np.testing.assert_allclose(head.image_scores(maps).detach().numpy(), softmax(logits).max((2, 3)), atol=1e-6)
+    assert head.classifier.bias is None
+
+
+def test_patch_classifier_dropout_only_in_training() -> None:
+    head = PatchClassHead(64, 3, dropout=0.5)
+    features = torch.ones(1, 64, 2, 2)
+    head.train()
+    assert not torch.equal(head(features), head(features))
+    head.eval()
+    assert torch.equal(head(features), head(features))
+
+
+def test_initial_classifier_is_normal() -> None:
+    weight = PatchClassHead(400, 100).classifier.weight
+    assert weight.std().item() == pytest.approx(0.05, rel=0.05)
+    assert abs(weight.mean().item()) < 0.002
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_softmax_stays_float32(dtype: torch.dtype) -> None:
+    head = PatchClassHead(8, 3, pooling=dict(type='TopKPooling', k=2)).eval()
+    features = torch.randn(2, 8, 3, 4)
+    with torch.autocast('cpu', dtype=dtype):
+        assert head(features).dtype == dtype
+        maps = head.maps(features)
+        scores = head.image_scores(maps)
+    assert maps.dtype == scores.dtype == torch.float32
+    torch.testing.assert_close(maps.sum(dim=1), torch.ones(2, 3, 4))
+    torch.testing.assert_close(maps, head.maps(features), atol=1e-2, rtol=0)
+
+
+def test_pooling_is_configurable() -> None:
+    maps = torch.rand(1, 3, 2, 2)
+    for name, expected in (('GlobalMaxPooling', maps.amax((2, 3))), ('GlobalAveragePooling', maps.mean((2, 3)))):
+        assert torch.equal(PatchClassHead(4, 3, pooling=dict(type=name)).image_scores(maps), expected)
+    assert torch.equal(PatchClassHead(4, 3).image_scores(maps), maps.amax((2, 3)))
+
+
+def test_cam_is_the_classifier_on_every_patch() -> None:
+    head = CAMHead(6, 4).eval()
+    features = torch.randn(2, 6, 3, 5)
+    maps = head(features)
+    weight = head.classifier.weight.detach().double().numpy()[..., 0, 0]
+    np.testing.assert_allclose(maps.detach().numpy(), np.einsum('cd,bdhw->bchw', weight, features.double()), atol=1e-6)
+    assert maps.shape == (2, 3, 3, 5)  # no channel for the background
+    torch.testing.assert_close(head.image_logits(features), maps.mean((2, 3)))
+
+
+def test_cam_dropout_acts_on_the_image_logits_only() -> None:
+    head = CAMHead(64, 4, dropout=0.5).train()
+    features = torch.rand(1, 64, 2, 2)
+    assert torch.equal(head(features), head(features))
+    assert not torch.equal(head.image_logits(features), head.image_logits(features))
+
+
+@pytest.mark.parametrize('head', [PatchClassHead(4, 3, dropout=0), CAMHead(4, 3)], ids=['patch', 'cam'])
+def test_gradient_reaches_features_and_weight(head: torch.nn.Module) -> None:
+    features = torch.randn(2, 4, 3, 3, requires_grad=True)
+    out = head.maps(features)[:, 1] if isinstance(head, PatchClassHead) else head.image_logits(features)
+    out.sum().backward()
+    assert (features.grad.abs().sum(dim=1) > 0).all()
+    assert head.classifier.weight.grad.abs().sum() > 0
