@@ -31,8 +31,8 @@ MMCV := lite,
 STAMP := $(VENV)/.mmwsss-installed
 endif
 NEEDED := import mmwsss, mmseg.models, mmpretrain.models, pytest, ruff
-DEMO_SOURCES := $(shell find mmwsss configs/_base_ configs/vitpcm -name '*.py') configs/vitpcm_shapes.py \
-	tools/train.py tools/test.py tools/dataset_converters/shapes.py
+DEMO_SOURCES := $(shell find mmwsss configs/_base_ configs/vitpcm configs/cam -name '*.py') configs/vitpcm_shapes.py \
+	configs/pretrain_shapes.py tools/train.py tools/test.py tools/dataset_converters/shapes.py
 
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
@@ -90,7 +90,8 @@ demo: venv $(DEMO)/.finished
 $(DEMO)/.finished: $(STAMP) $(DEMO_SOURCES)
 	rm -rf $(DEMO)
 	'$(PY)' tools/dataset_converters/shapes.py --out data/shapes
-	'$(PY)' tools/train.py configs/vitpcm_shapes.py --work-dir $(DEMO)/vitpcm
+	'$(PY)' tools/train.py configs/pretrain_shapes.py --work-dir $(DEMO)/pretrain
+	MMWSSS_SHAPES_WEIGHTS=$(DEMO)/pretrain/iter_500.pth '$(PY)' tools/train.py configs/vitpcm_shapes.py --work-dir $(DEMO)/vitpcm
 	'$(PY)' tools/test.py configs/vitpcm_shapes.py $(DEMO)/vitpcm --work-dir $(DEMO)/vitpcm
 	@touch $@
 

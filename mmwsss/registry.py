@@ -19,9 +19,7 @@ def _child(name: str, parent: Registry, *rooms: str) -> Registry:
 MODELS = _child('model', mmseg_registry.MODELS, 'mmseg.models', 'mmwsss.models')
 DATASETS = _child('dataset', mmseg_registry.DATASETS, 'mmseg.datasets', 'mmwsss.datasets')
 DATA_SAMPLERS = _child('data sampler', mmseg_registry.DATA_SAMPLERS, 'mmwsss.datasets')
-TRANSFORMS = _child(
-    'transform', mmseg_registry.TRANSFORMS, 'mmseg.datasets.transforms', 'mmwsss.datasets.transforms'
-)
+TRANSFORMS = _child('transform', mmseg_registry.TRANSFORMS, 'mmseg.datasets.transforms', 'mmwsss.datasets.transforms')
 METRICS = _child('metric', mmseg_registry.METRICS, 'mmseg.evaluation', 'mmwsss.evaluation')
 HOOKS = _child('hook', mmseg_registry.HOOKS, 'mmseg.engine.hooks', 'mmwsss.engine')
 LOOPS = _child('loop', mmseg_registry.LOOPS, 'mmwsss.engine')

@@ -22,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         metavar='CHECKPOINT',
         help='go on from this checkpoint or, without a value, from the latest one in the work dir',
     )
-    parser.add_argument('--amp', action='store_true', help='train in automatic mixed precision (needs a GPU)')
+    parser.add_argument('--amp', action='store_true', help='train in mixed precision, in bfloat16 on a CPU')
     return parser.parse_args()
 
 

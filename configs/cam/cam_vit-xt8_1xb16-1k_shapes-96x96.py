@@ -1,4 +1,4 @@
-# The baseline of vitpcm_vit-xt8_1xb16-1k_shapes-96x96: same backbone, data and schedule, one view.
+# The baseline of vitpcm_vit-xt8_1xb16-1k_shapes-96x96: same pretrained backbone, data and schedule, one view.
 _base_ = [
     '../_base_/models/cam_vit-b16.py',
     '../_base_/datasets/shapes_96.py',
@@ -6,12 +6,23 @@ _base_ = [
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    backbone=dict(arch='vit-xt', img_size=96, patch_size=8, drop_rate=0.0, num_trainable_blocks=None),
+    backbone=dict(
+        arch='vit-xt',
+        img_size=96,
+        patch_size=8,
+        stem='conv',
+        layer_scale_init_value=1e-3,
+        drop_rate=0.0,
+        num_trainable_blocks=None,
+        init_cfg=dict(
+            type='Pretrained', checkpoint='{{$MMWSSS_SHAPES_WEIGHTS:work_dirs/pretrain_shapes/iter_500.pth}}'
+        ),
+    ),
     head=dict(in_channels=128, num_classes=7),
 )
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 custom_hooks = [
-    dict(type='TwoPhaseTrainHook', warmup_epochs=1, warmup_lr=1e-3, lr=5e-4),
+    dict(type='TwoPhaseTrainHook', warmup_iters=50, warmup_lr=1e-3, lr=5e-4),
     dict(type='PanelHook', num_images=16),
 ]
 train_pipeline = [
@@ -25,4 +36,4 @@ train_pipeline = [
     dict(type='PackWeakInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=1000, val_interval=500)
+train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=1000, val_interval=1000)

@@ -122,16 +122,19 @@ def load_run_config(args: argparse.Namespace) -> Config:
 
 
 def enable_amp(cfg: Config) -> None:
-    """Turn the optimizer wrapper of ``cfg`` into ``AmpOptimWrapper`` with dynamic loss scale.
+    """Turn on mixed precision: mmengine's ``AmpOptimWrapper`` with dynamic loss scale on a GPU, bfloat16 on a CPU.
 
     Raises:
         UsageError: the config uses another wrapper.
     """
     name = _type_name(cfg.optim_wrapper.get('type', 'OptimWrapper'))
-    if name == 'AmpOptimWrapper':
+    if name in ('AmpOptimWrapper', 'BFloat16OptimWrapper'):
         return
     if name != 'OptimWrapper':
         raise UsageError(f'--amp needs optim_wrapper.type OptimWrapper, the config has {name}; leave out --amp')
+    if get_device() in ('cpu', 'mps'):
+        cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
+        return
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
@@ -158,7 +161,7 @@ def check_training(cfg: Config) -> None:
     """
     if _type_name(cfg.optim_wrapper.get('type')) == 'AmpOptimWrapper' and get_device() in ('cpu', 'mps'):
         raise UsageError(
-            'AmpOptimWrapper (--amp) of mmengine needs a GPU, none was found; leave it out to train in fp32'
+            'AmpOptimWrapper of mmengine needs a GPU, none was found; set optim_wrapper.type=BFloat16OptimWrapper'
         )
     if cfg.get('load_from') is not None:
         cfg.load_from = find_checkpoint(cfg.load_from, 'load_from')

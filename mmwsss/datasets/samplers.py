@@ -16,9 +16,9 @@ from mmwsss.utils.seeding import SampleDraw, mix_seed
 class ResumableInfiniteSampler(Sampler):
     """Endless permutations of a dataset in which every position is a function of (seed, position) alone.
 
-    Rank r of n takes the positions r, r + n, r + 2n, ... It yields :class:`~mmwsss.utils.seeding.SampleDraw`, so that the
-    weak datasets seed each sample's augmentation from its position. Skipping what was trained costs nothing, and the
-    number of loader workers changes nothing.
+    Rank r of n takes the positions r, r + n, r + 2n, ... It yields :class:`~mmwsss.utils.seeding.SampleDraw`, so that
+    the weak datasets seed each sample's augmentation from its position. Skipping what was trained costs nothing, and
+    the number of loader workers changes nothing.
 
     Args:
         shuffle: permute each pass; False counts up.

@@ -16,8 +16,8 @@ from mmwsss.registry import OPTIM_WRAPPERS
 class BFloat16OptimWrapper(OptimWrapper):
     """Run forward and loss under bfloat16 autocast on whatever device the model is.
 
-    bfloat16 has the exponents of float32, so there is no loss scaling; mmengine's ``AmpOptimWrapper`` refuses to run on a
-    CPU and starts in float16.
+    bfloat16 has the exponents of float32, so there is no loss scaling; mmengine's ``AmpOptimWrapper`` refuses to run on
+    a CPU and starts in float16.
     """
 
     @contextmanager

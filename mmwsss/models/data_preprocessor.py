@@ -13,8 +13,8 @@ from mmwsss.registry import MODELS
 class WeakSegDataPreProcessor(SegDataPreProcessor):
     """mmseg's preprocessor that also takes a dict of views and returns a dict of stacked views.
 
-    Masks, where there are any, belong to the first view. Images of one size are only stacked; uneven ones need ``size`` or
-    ``size_divisor`` to be padded, as in the parent.
+    Masks, where there are any, belong to the first view. Images of one size are only stacked; uneven ones need ``size``
+    or ``size_divisor`` to be padded, as in the parent.
     """
 
     def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Geometric records of two views and the operations that replay, undo and tile them (ViT-PCM).
 
-A record is one row ``[fliplr, flipud, transpose, y1, x1, y2, x2, resize_h, resize_w]`` in pixels, zeros where a step was
-not taken. It is applied in the order crop, resize, left-right flip, up-down flip, transpose. Records stay on the CPU,
-where they come from, so that branching on them never waits for an accelerator.
+A record is one row ``[fliplr, flipud, transpose, y1, x1, y2, x2, resize_h, resize_w]`` in pixels, zeros where a step
+was not taken. It is applied in the order crop, resize, left-right flip, up-down flip, transpose. Records stay on the
+CPU, where they come from, so that branching on them never waits for an accelerator.
 """
 
 from __future__ import annotations

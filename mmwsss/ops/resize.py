@@ -71,7 +71,7 @@ def resize_mirror(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def halfpixel_matrix(n_in: int, n_out: int) -> Tensor:
-    """Linear half-pixel rule with mirrored border as a float32 matrix (n_out, n_in); Gaussian-smoothed if it shrinks."""
+    """Linear half-pixel rule with mirrored border as float32 matrix (n_out, n_in); Gaussian-smoothed if it shrinks."""
     centre = (torch.arange(n_out, dtype=torch.float64) + 0.5) * n_in / n_out - 0.5
     base = torch.floor(centre)
     offset = centre - base

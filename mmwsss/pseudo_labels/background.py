@@ -9,8 +9,8 @@ def maps_to_mask(maps: Tensor, bg_setting: float, has_background: bool) -> Tenso
     """Decide each pixel of ``maps`` (..., C, H, W) for its best foreground class or for the background.
 
     Args:
-        bg_setting: without a background channel the threshold that the best foreground score has to exceed; with one the
-            factor on the background score that it has to exceed, so 1 is the plain argmax.
+        bg_setting: without a background channel the threshold that the best foreground score has to exceed; with one
+            the factor on the background score that it has to exceed, so 1 is the plain argmax.
         has_background: whether channel 0 is the background.
 
     Returns:

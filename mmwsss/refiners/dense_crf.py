@@ -20,7 +20,8 @@ class DenseCRF:
     Args:
         iterations: mean-field steps.
         gaussian_weight, gaussian_xy: weight and standard deviation (pixels) of the smoothness kernel.
-        bilateral_weight, bilateral_xy, bilateral_rgb: weight and deviations (pixels, grey levels) of the appearance kernel.
+        bilateral_weight, bilateral_xy, bilateral_rgb: weight and deviations (pixels, grey levels) of the appearance
+            kernel.
         min_probability: probabilities below are raised to this in the unary term.
     """
 

@@ -10,8 +10,8 @@ class PermutohedralLattice:
     """Lattice built once for the features of N points, through which any number of values can be filtered.
 
     Vectorised over points: every point falls into one simplex of d + 1 lattice vertices, its values are splatted there
-    with barycentric weights, the vertices are blurred along each of the d + 1 lattice directions, and the result is read
-    back with the same weights.
+    with barycentric weights, the vertices are blurred along each of the d + 1 lattice directions, and the result is
+    read back with the same weights.
 
     Args:
         features: (N, d) float, scaled so that the Gaussian has unit standard deviation.
@@ -31,9 +31,7 @@ class PermutohedralLattice:
         """Filter ``values`` (N, C); returns (N, C), not normalised."""
         channels = values.shape[1]
         grid = values.new_zeros(self.num_vertices + 1, channels)
-        grid.index_add_(
-            0, self.vertex.flatten(), (self.weights[..., None] * values[:, None]).reshape(-1, channels)
-        )
+        grid.index_add_(0, self.vertex.flatten(), (self.weights[..., None] * values[:, None]).reshape(-1, channels))
         for before, after in self.neighbours:
             # The last row is the missing vertex: it is read as zero and must stay zero.
             blurred = grid[:-1] + 0.5 * (grid[before] + grid[after])

@@ -39,7 +39,7 @@ from mmwsss.ops import (
     undo_flips,
     untile_views,
 )
-from mmwsss.pseudo_labels import mask_maps_with_labels, maps_to_mask
+from mmwsss.pseudo_labels import maps_to_mask, mask_maps_with_labels
 from mmwsss.refiners import DenseCRF
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -489,8 +489,8 @@ def model_of(
 ) -> ViTPCM:
     """Build the model whose weights are in ``data``.
 
-    All sizes follow from the shapes of the weights but the number of attention heads, which leaves no trace in them: it is
-    the divisor of the width with which the stored output, whichever the file has, is met best.
+    All sizes follow from the shapes of the weights but the number of attention heads, which leaves no trace in them: it
+    is the divisor of the width with which the stored output, whichever the file has, is met best.
     """
     width = data['w/embedding/bias'].shape[0]
     errors = {}
@@ -585,6 +585,4 @@ def adam_settings(path: Path) -> dict[str, float]:
 
 def crf_settings() -> dict[str, float]:
     """The official CRF settings, which are those of the config and of our defaults."""
-    return dict(
-        iterations=10, gaussian_weight=3, gaussian_xy=1, bilateral_weight=4, bilateral_xy=67, bilateral_rgb=3
-    )
+    return dict(iterations=10, gaussian_weight=3, gaussian_xy=1, bilateral_weight=4, bilateral_xy=67, bilateral_rgb=3)

@@ -35,7 +35,7 @@ def digests(root):
 
 
 def small(out, **changes):
-    return cli.generate(out, **{'train': 6, 'val': 3, 'size': 64, 'progress': False, **changes})
+    return cli.generate(out, **{'train': 6, 'val': 3, 'close_ups': 8, 'size': 64, 'progress': False, **changes})
 
 
 def masks_of(root, split):
@@ -173,12 +173,12 @@ def test_ignore_border_surrounds_labels():
 def test_same_files_for_same_seed_and_any_jobs(tmp_path):
     small(tmp_path / 'one')
     env = {**os.environ, 'PYTHONPATH': str(CLI.parents[2]), 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, str(CLI), '--train', '6', '--val', '3', '--size', '64', '--jobs', '2', '--quiet']
+    command = [sys.executable, str(CLI), '--train', '6', '--val', '3', '--close-ups', '8', '--size', '64', '--jobs', '2', '--quiet']
     done = subprocess.run(
         [*command, '--out', str(tmp_path / 'two')], env=env, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert '6 train and 3 val images written' in done.stdout
+    assert '6 train and 3 val images, 8 close-ups written' in done.stdout
     small(tmp_path / 'other', seed=1)
     one, two, other = (digests(tmp_path / name) for name in ('one', 'two', 'other'))
     assert one == two
@@ -186,12 +186,25 @@ def test_same_files_for_same_seed_and_any_jobs(tmp_path):
     assert all(one[name] != other[name] for name in one if name.endswith('.jpg'))
 
 
+def test_close_ups_are_labelled_pictures_of_one_class(tmp_path):
+    small(tmp_path / 'set')
+    labels = json.loads((tmp_path / 'set' / cli.CLOSE_UP_LABELS).read_text())
+    assert list(labels) == sorted(path.stem for path in (tmp_path / 'set' / cli.CLOSE_UPS).iterdir())
+    assert list(labels.values()) == [[], *([name] for name in shapes.CLASSES[1:]), []]
+    image, label = shapes.make_close_up(0, 3, 32)
+    assert image.shape == (32, 32, 3)
+    assert image.dtype == np.uint8
+    assert label == 3
+    assert (image != shapes.make_close_up(0, 10, 32)[0]).any()
+    np.testing.assert_array_equal(image, shapes.make_close_up(0, 3, 32)[0])
+
+
 def test_more_images_keep_the_first_ones(tmp_path):
     small(tmp_path / 'few')
     small(tmp_path / 'more', train=8)
     few, more = digests(tmp_path / 'few'), digests(tmp_path / 'more')
     pictures = [name for name in few if name.endswith(('.jpg', '.png'))]
-    assert len(pictures) == 18
+    assert len(pictures) == 18 + 8
     assert all(few[name] == more[name] for name in pictures)
 
 
@@ -241,7 +254,7 @@ def test_interrupted_run_leaves_nothing_and_can_be_repeated(tmp_path, monkeypatc
 
 @pytest.mark.parametrize(
     ('name', 'value'),
-    [('train', 0), ('val', 0), ('size', 47), ('seed', -1), ('ignore-border', -1), ('jobs', 0)],
+    [('train', 0), ('val', 0), ('close-ups', -1), ('size', 47), ('seed', -1), ('ignore-border', -1), ('jobs', 0)],
 )
 def test_bad_arguments_end_with_one_line(tmp_path, capsys, name, value):
     with pytest.raises(SystemExit) as stopped:

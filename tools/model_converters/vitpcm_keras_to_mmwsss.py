@@ -4,8 +4,9 @@ import argparse
 import os
 import sys
 
-import mmwsss  # noqa: F401  (first, it closes version gaps)
 import torch
+
+import mmwsss  # noqa: F401  (first, it closes version gaps)
 from mmwsss.models.utils.keras_vitpcm import convert_vitpcm_keras, read_keras_h5
 
 

@@ -5,7 +5,13 @@ model = dict(
     type='ViTPCM',
     data_preprocessor=data_preprocessor,
     backbone=dict(
-        type='TokenViT', arch='vit-b', img_size=384, patch_size=16, drop_rate=0.1, num_trainable_blocks=5, pos_interp='tf'
+        type='TokenViT',
+        arch='vit-b',
+        img_size=384,
+        patch_size=16,
+        drop_rate=0.1,
+        num_trainable_blocks=5,
+        pos_interp='tf',
     ),
     neck=dict(type='HVBiLSTM', in_channels=768, hidden=192, dropout=0.2, directions='hv'),
     head=dict(

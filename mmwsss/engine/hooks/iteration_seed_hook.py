@@ -15,8 +15,9 @@ from mmwsss.utils.seeding import mix_seed
 class IterationSeedHook(Hook):
     """Reseed torch's generators before every training iteration.
 
-    Dropout then depends on (seed, iteration, rank) only: a resumed run draws what the uninterrupted one would have drawn,
-    without generator states in the checkpoint, and whatever ran in between (validation, logging) changes nothing.
+    Dropout then depends on (seed, iteration, rank) only: a resumed run draws what the uninterrupted one would have
+    drawn, without generator states in the checkpoint, and whatever ran in between (validation, logging) changes
+    nothing.
     """
 
     priority = 'VERY_HIGH'

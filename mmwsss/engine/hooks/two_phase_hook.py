@@ -18,9 +18,9 @@ from mmwsss.registry import HOOKS
 class TwoPhaseTrainHook(Hook):
     """Warm up everything but the backbone, then train all with a fresh optimizer state (ViT-PCM, sec. 4).
 
-    In the warm-up the backbone keeps its gradients but gets learning rate 0, which leaves its weights exactly as they are
-    and works under DistributedDataParallel, where switching ``requires_grad`` during a run does not. Learning rates are
-    constant within a phase, so a parameter scheduler is an error.
+    In the warm-up the backbone keeps its gradients but gets learning rate 0, which leaves its weights exactly as they
+    are and works under DistributedDataParallel, where switching ``requires_grad`` during a run does not. Learning rates
+    are constant within a phase, so a parameter scheduler is an error.
 
     Args:
         warmup_iters: length of the warm-up in iterations; or

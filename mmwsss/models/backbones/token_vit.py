@@ -28,23 +28,24 @@ class TokenViT(VisionTransformer):
     """mmpretrain's ViT, with the details that weakly supervised methods depend on.
 
     Differences from the parent: position embeddings are interpolated by the rule of the original framework, there is no
-    dropout after them, and freezing leaves dropout active inside frozen blocks (``requires_grad=False``, no ``eval()``),
-    as in the official ViT-PCM.
+    dropout after them, and freezing leaves dropout active inside frozen blocks (``requires_grad=False``, no
+    ``eval()``), as in the official ViT-PCM.
 
     Args:
-        arch: 'vit-xt', 'vit-t', 'vit-s', 'vit-b', 'vit-l', or a dict of mmpretrain's four sizes. mmpretrain's own 'small' is
-            another network and therefore not offered.
-        num_trainable_blocks: how many of the last blocks train, together with the final norm; embeddings train only with
-            None, which trains everything.
+        arch: 'vit-xt', 'vit-t', 'vit-s', 'vit-b', 'vit-l', or a dict of mmpretrain's four sizes. mmpretrain's own
+            'small' is another network and therefore not offered.
+        num_trainable_blocks: how many of the last blocks train, together with the final norm; embeddings train only
+            with None, which trains everything.
         drop_rate: dropout after the attention projection, after GELU and after the second MLP layer.
         pos_interp: 'tf' or 'torch', see :func:`~mmwsss.models.utils.position.resize_position_embedding`.
         stem: 'linear' patches, or 'conv' for :class:`~mmwsss.models.backbones.conv_stem.ConvStem`.
         out_indices: blocks whose patch features are returned; the last one passes the final norm.
-        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` reads mmpretrain, timm/DeiT (``.pth``) and original ViT/AugReg
-            (``.npz``) files, local or by URL.
+        init_cfg: ``dict(type='Pretrained', checkpoint=...)`` reads mmpretrain, timm/DeiT (``.pth``) and original
+            ViT/AugReg (``.npz``) files, local or by URL.
 
     Raises:
-        ValueError: unknown ``arch``, ``pos_interp`` or ``stem``, or more trainable blocks than there are.
+        ValueError: unknown ``arch``, ``pos_interp`` or ``stem``, more trainable blocks than there are, or an option of
+            the parent that is not supported here.
     """
 
     def __init__(
@@ -64,6 +65,9 @@ class TokenViT(VisionTransformer):
             raise ValueError(f'unknown arch {arch!r}; choose from {", ".join(ARCHITECTURES)} or give a dict of sizes')
         if pos_interp not in ('tf', 'torch'):
             raise ValueError(f"pos_interp has to be 'tf' or 'torch', got {pos_interp!r}")
+        for name, supported in (('pre_norm', False), ('with_cls_token', True)):
+            if kwargs.get(name, supported) != supported:
+                raise ValueError(f'TokenViT does not support {name}={kwargs[name]}; leave it out')
         super().__init__(
             arch=ARCHITECTURES[arch] if isinstance(arch, str) else arch,
             img_size=img_size,
@@ -88,8 +92,7 @@ class TokenViT(VisionTransformer):
 
     @property
     def is_deterministic(self) -> bool:
-        """Whether training and inference mode give the same features, that is, nothing is dropped at random and no batch
-        norm sees the batch."""
+        """Whether training and inference mode give the same features: no random drop and no batch norm."""
         has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules())
         return self.drop_rate == 0 and self.drop_path_rate == 0 and not has_batch_norm
 
@@ -122,12 +125,7 @@ class TokenViT(VisionTransformer):
             super().init_weights()
             return
         state = load_vit_weights(self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
-        own = self.pos_embed
-        if 'pos_embed' in state and state['pos_embed'].shape != own.shape:
-            side = round((state['pos_embed'].shape[1] - 1) ** 0.5)
-            state['pos_embed'] = resize_position_embedding(
-                state['pos_embed'], (side, side), self.patch_resolution, self.pos_interp
-            )
+        self._prepare_pos_embed(state, '')
         shapes = {name: value.shape for name, value in self.state_dict().items()}
         missing = [name for name in shapes if name not in state]
         unexpected = [name for name in state if name not in shapes]
@@ -140,6 +138,15 @@ class TokenViT(VisionTransformer):
             )
         self.load_state_dict(state)
         self._is_init = True
+
+    def _prepare_pos_embed(self, state_dict: dict[str, Tensor], prefix: str, *args, **kwargs) -> None:
+        """Bring the position embeddings of a checkpoint, a square grid, to this grid; called before every loading."""
+        stored = state_dict.get(f'{prefix}pos_embed')
+        if stored is not None and stored.shape[1] != self.pos_embed.shape[1]:
+            side = round((stored.shape[1] - 1) ** 0.5)
+            state_dict[f'{prefix}pos_embed'] = resize_position_embedding(
+                stored, (side, side), self.patch_resolution, self.pos_interp
+            )
 
     def _freeze_all_but(self, num_blocks: int) -> None:
         if not 0 <= num_blocks <= self.num_layers:

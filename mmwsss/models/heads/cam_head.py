@@ -26,7 +26,7 @@ class CAMHead(BaseModule):
         nn.init.normal_(self.classifier.weight, std=0.01)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Activation (B, K, h, w) of each foreground class in each patch of ``features`` (B, D, h, w), before any ReLU."""
+        """Activation (B, K, h, w) of each foreground class in each patch of ``features`` (B, D, h, w), before ReLU."""
         return self.classifier(features)
 
     def image_logits(self, features: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ class PatchClassHead(BaseModule):
         num_classes: classes C including the background, which is channel 0.
         dropout: rate before the classifier.
         pooling: config of a registered pooling, applied to the softmax.
+        init_cfg: how ``init_weights`` starts; without it the classifier keeps its draw from N(0, 0.05).
     """
 
     def __init__(
@@ -33,12 +34,7 @@ class PatchClassHead(BaseModule):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(in_channels, num_classes, bias=False)
         self.pooling = POOLINGS.build(pooling or dict(type='GlobalMaxPooling'))
-        self.init_weights()
-
-    def init_weights(self) -> None:
-        """Draw the classifier from N(0, 0.05)."""
         nn.init.normal_(self.classifier.weight, std=0.05)
-        self._is_init = True
 
     def forward(self, features: Tensor) -> Tensor:
         """Patch logits (B, C, h, w) of ``features`` (B, D, h, w)."""

@@ -8,7 +8,7 @@ from mmwsss.registry import MODELS
 
 
 def classifier_l2(weight: Tensor, factor: float = 0.01) -> Tensor:
-    """``factor`` times the sum of squares of a classifier's ``weight``, neither halved nor averaged (ViT-PCM, L_REG)."""
+    """``factor`` times the sum of squares of a classifier's ``weight``, not halved, not averaged (ViT-PCM, L_REG)."""
     return factor * weight.float().square().sum()
 
 

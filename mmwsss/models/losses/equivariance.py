@@ -44,7 +44,8 @@ def equivariance_loss(student: Tensor, target: Tensor, eps: float = 1e-7) -> Ten
 class EquivarianceLoss(nn.Module):
     """The teacher's maps, brought into the student's frame, supervise the student (ViT-PCM, L_ET).
 
-    ``use_labels`` masks the target with the image labels as the official code does; the paper's figure does not show it.
+    ``use_labels`` masks the target with the image labels as the official code does; the paper's figure does not
+    show it.
     """
 
     def __init__(self, use_labels: bool = True, eps: float = 1e-7, loss_weight: float = 1.0) -> None:

@@ -11,8 +11,8 @@ from mmwsss.registry import MODELS
 def multilabel_cls_loss(scores: Tensor, labels: Tensor, eps: float = 1e-7) -> Tensor:
     """Binary cross entropy between image scores and multi-hot labels, averaged over (B, C) (ViT-PCM, L_MCE).
 
-    Scores are clipped to [eps, 1 - eps] and ``eps`` is added inside the logarithms once more, as Keras does. torch's own
-    binary cross entropy clamps logarithms at -100 instead, which gives other values for saturated softmax scores.
+    Scores are clipped to [eps, 1 - eps] and ``eps`` is added inside the logarithms once more, as Keras does. torch's
+    own binary cross entropy clamps logarithms at -100 instead, which gives other values for saturated softmax scores.
 
     Args:
         scores: (B, C) probabilities, background included when the classifier has one.

@@ -13,14 +13,16 @@ from mmwsss.registry import MODELS
 class HVBiLSTM(BaseModule):
     """Bidirectional LSTMs along the rows and along the columns of a patch grid, concatenated (ViT-PCM, HV-BiLSTM).
 
-    Output channels: [row forward, row backward, column forward, column backward], ``hidden`` each; only the first or last
-    two for ``directions`` 'h' or 'v'. Grids may be rectangular.
+    Output channels: [row forward, row backward, column forward, column backward], ``hidden`` each; only the first or
+    last two for ``directions`` 'h' or 'v'. Grids may be rectangular.
 
     Args:
         in_channels: channels D of the patch features.
         hidden: units of each LSTM.
         dropout: rate of the shared dropout on the input and of the one each LSTM draws for itself after it.
         directions: 'hv', 'h' or 'v'.
+        init_cfg: how ``init_weights`` starts; without it Glorot-uniform input kernels, orthogonal recurrent kernels and
+            zero biases but one for the forget gate stay as they are drawn here.
     """
 
     def __init__(
@@ -41,10 +43,9 @@ class HVBiLSTM(BaseModule):
             lstm = nn.LSTM(in_channels, hidden, batch_first=True)
             lstm.bias_hh_l0.requires_grad_(False)  # the original has one bias; a second one would train twice as fast
             self.add_module(name, lstm)
-        self.init_weights()
+        self._draw_weights()
 
-    def init_weights(self) -> None:
-        """Glorot-uniform input kernels, orthogonal recurrent kernels, zero bias but one for the forget gate."""
+    def _draw_weights(self) -> None:
         for name in self.names:
             lstm = self.get_submodule(name)
             hidden = lstm.hidden_size
@@ -54,7 +55,6 @@ class HVBiLSTM(BaseModule):
             with torch.no_grad():
                 lstm.bias_ih_l0.zero_()
                 lstm.bias_ih_l0[hidden : 2 * hidden] = 1
-        self._is_init = True
 
     def forward(self, features: Tensor) -> Tensor:
         """Condition patch ``features`` (B, D, h, w); returns (B, out_channels, h, w)."""

@@ -49,7 +49,16 @@ class ViTPCM(WeakSegmentor):
         self.mosaic = mosaic
 
     def loss(self, inputs: Tensor | dict[str, Tensor], data_samples: list[SegDataSample]) -> dict[str, Tensor]:
-        """Losses of a batch of views ``view_1`` (B, 3, S, S) and, with ``loss_et``, ``view_2`` (B, 3, s, s)."""
+        """Losses of a batch of views ``view_1`` (B, 3, S, S) and, with ``loss_et``, ``view_2`` (B, 3, s, s).
+
+        Raises:
+            ValueError: ``loss_et`` without a second view, a batch that makes no mosaic, or labels that do not fit.
+        """
+        if self.loss_et is not None and not (isinstance(inputs, dict) and 'view_2' in inputs):
+            raise ValueError(
+                'loss_et needs two views of every image; set second_view=True of TwoViews in the training pipeline, or '
+                'loss_et=None in the model'
+            )
         labels = self.patch_labels(data_samples)
         view_1 = first_view(inputs)
         tokens = self.backbone(view_1)[-1]
@@ -86,11 +95,21 @@ class ViTPCM(WeakSegmentor):
             return self.maps(view_1)
 
     def patch_labels(self, data_samples: list[SegDataSample]) -> Tensor:
-        """Multi-hot labels (B, C) with the background first: 1, or what the sample's ``background_label`` says."""
+        """Multi-hot labels (B, C) with the background first: 1, or what the samples' ``background_label`` says.
+
+        Raises:
+            ValueError: only some of the samples have a ``background_label``.
+        """
         labels = stack_image_labels(data_samples, self.num_classes - 1)
-        if all('background_label' in sample for sample in data_samples):
-            return with_background(labels, torch.stack([sample.background_label for sample in data_samples]).to(labels))
-        return with_background(labels)
+        background = [sample.background_label for sample in data_samples if 'background_label' in sample]
+        if not background:
+            return with_background(labels)
+        if len(background) < len(data_samples):
+            raise ValueError(
+                f'{len(background)} of {len(data_samples)} samples of the batch have a background_label; use '
+                'ImageLabelsFromMask in the pipelines of all training data or in none'
+            )
+        return with_background(labels, torch.stack(background).to(labels))
 
     def localize(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Softmax maps (B, C, h, w) and pooled foreground scores (B, K)."""
@@ -105,5 +124,6 @@ class ViTPCM(WeakSegmentor):
 def view_records(data_samples: list[SegDataSample]) -> tuple[Tensor, Tensor]:
     """Stack the geometric records of both views, (B, 9) each, on the CPU; see :mod:`mmwsss.ops.affine`."""
     return tuple(
-        torch.from_numpy(np.stack([sample.metainfo[name] for sample in data_samples])) for name in ('record_1', 'record_2')
+        torch.from_numpy(np.stack([sample.metainfo[name] for sample in data_samples]))
+        for name in ('record_1', 'record_2')
     )

@@ -33,9 +33,10 @@ class WeakSegmentor(BaseSegmentor):
 
     Args:
         test_cfg: ``bg_setting`` is the background setting of :func:`~mmwsss.pseudo_labels.maps_to_mask`;
-            ``use_image_labels`` masks the pseudo masks (never ``pred_sem_seg``) with the samples' image labels where the
-            samples carry them; ``upsample`` is the rule for enlarging maps, a key of :data:`UPSAMPLERS`; ``refiner`` is
-            the config of a registered refiner of the pseudo masks, for which ``refiner_upsample`` may be another rule.
+            ``use_image_labels`` masks the pseudo masks (never ``pred_sem_seg``) with the samples' image labels where
+            the samples carry them; ``upsample`` is the rule for enlarging maps, a key of :data:`UPSAMPLERS`;
+            ``refiner`` is the config of a registered refiner of the pseudo masks, for which ``refiner_upsample`` may be
+            another rule.
     """
 
     has_background_channel = False
@@ -67,6 +68,11 @@ class WeakSegmentor(BaseSegmentor):
         for key in ('upsample', 'refiner_upsample'):
             if self.test_cfg[key] not in UPSAMPLERS:
                 raise ValueError(f'test_cfg.{key} has to be one of {tuple(UPSAMPLERS)}, got {self.test_cfg[key]!r}')
+        if self.test_cfg['refiner'] and not self.has_background_channel:
+            raise ValueError(
+                f'test_cfg.refiner needs maps with a background channel, which {type(self).__name__} does not make; '
+                'set test_cfg.refiner=None'
+            )
         self.refiner = TASK_UTILS.build(self.test_cfg['refiner']) if self.test_cfg['refiner'] else None
         self.num_classes = self.head.num_classes
 
@@ -112,12 +118,15 @@ class WeakSegmentor(BaseSegmentor):
         labels = self._labels_to_use(samples)
         maps, scores = self.localize(self.extract_feat(inputs))
         label_free = self.pseudo_maps(maps, None, scores)
-        located = maps if labels is None else maps * self._over_channels(labels)[:, :, None, None]
+        present = None if labels is None else self._over_channels(labels)[:, :, None, None]
+        located = maps if present is None else maps * present
         pseudo = label_free if labels is None else self.pseudo_maps(maps, labels, scores)
         for i, sample in enumerate(samples):
             size = sample.ori_shape[:2]
             free, loc = (self.enlarge(m[i : i + 1], size)[0] for m in (label_free, located))
             psd = self.refine(pseudo[i : i + 1], sample, size)
+            if present is not None:
+                psd = psd * present[i]  # a refiner gives every class some probability
             sample.set_metainfo(dict(used_image_labels=labels is not None, bg_setting=self.test_cfg['bg_setting']))
             sample.pred_sem_seg = PixelData(data=self.decide(free)[None])
             sample.localization_maps = PixelData(data=loc)
@@ -142,7 +151,7 @@ class WeakSegmentor(BaseSegmentor):
         """
         if self.refiner is None:
             return self.enlarge(maps, size)[0]
-        if 'img_path' not in sample:
+        if sample.get('img_path') is None:
             raise ValueError('test_cfg.refiner needs the image file; give images by path, or set test_cfg.refiner=None')
         image = mmcv.imread(sample.img_path, channel_order='rgb')
         image = torch.from_numpy(image).to(maps.device).permute(2, 0, 1)

@@ -15,6 +15,7 @@ from .vit_weights import convert_flax_vit
 
 _LSTM = re.compile(r'patch_conditioning/(forward|backward)_lstm_(rows|cols)/lstm_cell(?:_\d+)?/(\w+)$')
 _CLASSIFIER = 'patch_classifier/kernel'
+_BACKBONE_LAYERS = ('embedding/', 'class_token/', 'Transformer/posembed_input/', 'Transformer/encoderblock_')
 
 
 def read_keras_h5(path: str | Path) -> dict[str, np.ndarray]:
@@ -43,15 +44,23 @@ def convert_vitpcm_keras(weights: Mapping[str, np.ndarray]) -> dict[str, Tensor]
     """Rename and reorder Keras weights of ViT-PCM into the state dict of our :class:`ViTPCM`.
 
     Raises:
-        ValueError: a weight is of no known layer.
+        ValueError: a weight is of no known layer, or the backbone is not complete.
     """
     weights = {re.sub(r':0$', '', name): value for name, value in weights.items()}
     lstm = {name: match for name in weights if (match := _LSTM.match(name))}
     backbone = {name: value for name, value in weights.items() if name not in lstm and name != _CLASSIFIER}
     unknown = [n for n in backbone if not n.startswith(('embedding/', 'class_token/', 'Transformer/'))]
     if unknown:
-        raise ValueError(f'weights of unknown layers: {", ".join(unknown[:3])} ({len(unknown)}); is this a ViT-PCM file?')
-    state = {f'backbone.{name}': value for name, value in convert_flax_vit(backbone).items()}
+        found = f'{", ".join(unknown[:3])} ({len(unknown)})'
+        raise ValueError(f'weights of unknown layers: {found}; is this a ViT-PCM file?')
+    for layer in _BACKBONE_LAYERS:
+        if not any(name.startswith(layer) for name in backbone):
+            raise ValueError(f'no weights of {layer} among the {len(weights)} given; is this a whole ViT-PCM file?')
+    try:
+        converted = convert_flax_vit(backbone)
+    except KeyError as error:
+        raise ValueError(f'the backbone has no weight {error}; is this a whole ViT-PCM file?') from error
+    state = {f'backbone.{name}': value for name, value in converted.items()}
     for name, match in lstm.items():
         state.update(_lstm_entries(match, np.asarray(weights[name])))
     if _CLASSIFIER in weights:

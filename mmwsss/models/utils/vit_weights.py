@@ -26,7 +26,8 @@ def load_vit_weights(path: str, prefix: str | None = None) -> dict[str, Tensor]:
     """Load ViT weights as float32 under mmpretrain's names, telling the format from the file.
 
     Args:
-        path: local file or URL; ``.npz`` of the original ViT / AugReg release, or a torch file of timm, DeiT or mmpretrain.
+        path: local file or URL; ``.npz`` of the original ViT / AugReg release, or a torch file of timm, DeiT or
+            mmpretrain.
         prefix: keep only keys below ``prefix.`` (for instance 'backbone'); by default 'backbone' where such keys exist.
 
     Raises:
@@ -59,7 +60,9 @@ def load_vit_weights(path: str, prefix: str | None = None) -> dict[str, Tensor]:
     if any(key.startswith('blocks.') for key in state):
         state = convert_timm_vit(state)
     if not any(key.startswith('layers.') for key in state):
-        raise ValueError(f'{path} holds no ViT: expected keys "blocks.*" (timm), "layers.*" (mmpretrain) or a .npz file')
+        raise ValueError(
+            f'{path} holds no ViT: expected keys "blocks.*" (timm), "layers.*" (mmpretrain) or a .npz file'
+        )
     return {key: value.float() for key, value in state.items() if not _CLASSIFIER.match(key)}
 
 
@@ -110,9 +113,9 @@ def _flax_block(tree: Mapping[str, np.ndarray], source: str, target: str, width:
     for norm, name in (('LayerNorm_0', 'ln1'), ('LayerNorm_2', 'ln2')):
         state[f'{target}.{name}.weight'] = tree[f'{source}/{norm}/scale']
         state[f'{target}.{name}.bias'] = tree[f'{source}/{norm}/bias']
-    qkv = ('query', 'key', 'value')
-    state[f'{target}.attn.qkv.weight'] = np.concatenate([tree[f'{attention}/{n}/kernel'].reshape(width, width).T for n in qkv])
-    state[f'{target}.attn.qkv.bias'] = np.concatenate([tree[f'{attention}/{n}/bias'].reshape(width) for n in qkv])
+    qkv = [f'{attention}/{name}' for name in ('query', 'key', 'value')]
+    state[f'{target}.attn.qkv.weight'] = np.concatenate([tree[f'{n}/kernel'].reshape(width, width).T for n in qkv])
+    state[f'{target}.attn.qkv.bias'] = np.concatenate([tree[f'{n}/bias'].reshape(width) for n in qkv])
     state[f'{target}.attn.proj.weight'] = tree[f'{attention}/out/kernel'].reshape(width, width).T
     state[f'{target}.attn.proj.bias'] = tree[f'{attention}/out/bias']
     for dense, name in (('Dense_0', 'ffn.layers.0.0'), ('Dense_1', 'ffn.layers.1')):

@@ -230,3 +230,22 @@ def test_wrong_checkpoint_is_named(build, tmp_path: Path, other: dict, message: 
     with pytest.raises(RuntimeError, match=rf'other\.pth does not fit.*{message}.*check arch and patch_size'):
         model.init_weights()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize('mode', ['tf', 'torch'])
+@pytest.mark.parametrize('size', [(24, 24), (8, 8), (16, 24)])
+def test_position_embedding_of_a_checkpoint_follows_pos_interp(build, mode: str, size: tuple[int, int]) -> None:
+    stored = with_random_embeddings(build())
+    model = build(img_size=size, pos_interp=mode)
+    state = {f'backbone.{name}': value for name, value in stored.state_dict().items()}
+    torch.nn.ModuleDict(dict(backbone=model)).load_state_dict(state)
+    expected = resize_position_embedding(stored.pos_embed, (4, 4), (size[0] // 4, size[1] // 4), mode)
+    torch.testing.assert_close(model.pos_embed, expected)
+
+
+@pytest.mark.parametrize('option', [dict(pre_norm=True), dict(with_cls_token=False)])
+def test_options_of_the_parent_that_are_not_supported(build, option: dict) -> None:
+    (name,) = option
+    with pytest.raises(ValueError, match=f'TokenViT does not support {name}='):
+        build(**option)
+    build(**{name: not option[name]})

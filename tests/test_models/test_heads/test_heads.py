@@ -84,3 +84,15 @@ def test_gradient_reaches_features_and_weight(head: torch.nn.Module) -> None:
     out.sum().backward()
     assert (features.grad.abs().sum(dim=1) > 0).all()
     assert head.classifier.weight.grad.abs().sum() > 0
+
+
+def test_a_given_init_cfg_wins() -> None:
+    settings = dict(in_channels=3, num_classes=4)
+    for head_type, layer in ((PatchClassHead, 'Linear'), (CAMHead, 'Conv2d')):
+        head = head_type(**settings, init_cfg=dict(type='Constant', layer=layer, val=0.5))
+        head.init_weights()
+        assert (head.classifier.weight == 0.5).all()
+        plain = head_type(**settings)
+        before = plain.classifier.weight.clone()
+        plain.init_weights()
+        assert torch.equal(plain.classifier.weight, before)

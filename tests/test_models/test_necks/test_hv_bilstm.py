@@ -127,3 +127,16 @@ def test_runs_and_learns_under_bfloat16() -> None:
 def test_unknown_direction() -> None:
     with pytest.raises(ValueError, match="'hv', 'h' or 'v', got 'd'"):
         HVBiLSTM(4, directions='d')
+
+
+def test_a_given_init_cfg_wins(tmp_path) -> None:
+    source = HVBiLSTM(5, hidden=3)
+    torch.save(source.state_dict(), tmp_path / 'neck.pth')
+    neck = HVBiLSTM(5, hidden=3, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'neck.pth')))
+    plain = HVBiLSTM(5, hidden=3)
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    neck.init_weights()
+    plain.init_weights()
+    for name, value in source.state_dict().items():
+        assert torch.equal(neck.state_dict()[name], value)
+        assert torch.equal(plain.state_dict()[name], before[name])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unittest import mock
 
+import mmcv
 import numpy as np
 import pytest
 import torch
@@ -191,3 +192,53 @@ def test_descent_lowers_the_loss(build, batch) -> None:
         optimizer.step()
         history.append(loss.item())
     assert history[-1] < 0.9 * history[0]
+
+
+def test_background_label_of_some_samples_only(build, make_samples) -> None:
+    samples = make_samples([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
+    samples[1].background_label = torch.tensor(0.0)
+    with pytest.raises(ValueError, match='1 of 3 samples of the batch have a background_label; use ImageLabelsFromMask'):
+        build().patch_labels(samples)
+
+
+def test_equivariance_needs_a_second_view(build, batch) -> None:
+    inputs, samples = batch
+    for one in (inputs['view_1'], dict(view_1=inputs['view_1'])):
+        with pytest.raises(ValueError, match='loss_et needs two views of every image; set second_view=True'):
+            build().loss(one, samples)
+
+
+class Spreading:
+    """A refiner that leaves some probability to every class, most of it to the last."""
+
+    def __call__(self, image: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
+        assert image.shape == (3, *probabilities.shape[1:])
+        refined = torch.full_like(probabilities, 0.1)
+        refined[-1] = 0.7
+        return refined
+
+
+def test_refined_maps_keep_to_the_image_labels(build, make_samples, tmp_path) -> None:
+    model = build()
+    model.refiner = Spreading()
+    path = str(tmp_path / 'image.png')
+    mmcv.imwrite(np.zeros((16, 16, 3), dtype=np.uint8), path)
+    with_labels, without = make_samples([[1, 0, 0]]), make_samples(None, count=1)
+    for sample in (*with_labels, *without):
+        sample.set_metainfo(dict(img_path=path))
+    images = torch.randn(1, 3, 16, 16)
+    (sample,) = model.predict(images, with_labels)
+    assert (sample.pseudo_maps.data[2:] == 0).all()
+    assert (sample.pseudo_maps.data[:2] > 0).all()
+    assert set(sample.pseudo_mask.data.unique().tolist()) <= {0, 1}
+    (free,) = model.predict(images, without)
+    assert (free.pseudo_mask.data == 3).all()
+
+
+def test_refiner_needs_the_image_file(build, make_samples) -> None:
+    model = build()
+    model.refiner = Spreading()
+    samples = make_samples(None, count=1)
+    samples[0].set_metainfo(dict(img_path=None))  # what mmseg sets for an image given as an array
+    with pytest.raises(ValueError, match=r'needs the image file; give images by path, or set test_cfg\.refiner=None'):
+        model.predict(torch.randn(1, 3, 16, 16), samples)

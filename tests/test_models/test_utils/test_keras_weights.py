@@ -97,3 +97,18 @@ def test_wrong_files(tmp_path: Path) -> None:
         file['a'] = np.zeros(2)
     with pytest.raises(ValueError, match=r'plain\.h5 has no attribute layer_names'):
         read_keras_h5(tmp_path / 'plain.h5')
+
+
+@pytest.mark.parametrize(
+    ('dropped', 'message'),
+    [
+        ('embedding/', 'no weights of embedding/'),
+        ('class_token/', 'no weights of class_token/'),
+        ('Transformer/encoderblock_0/', 'no weights of Transformer/encoderblock_'),
+        ('Transformer/encoder_norm/gamma', "no weight 'Transformer/encoder_norm/scale'"),
+    ],
+)
+def test_incomplete_backbone(dropped: str, message: str) -> None:
+    weights = {name: value for name, value in tiny_weights().items() if not name.startswith(dropped)}
+    with pytest.raises(ValueError, match=message):
+        convert_vitpcm_keras(weights)

@@ -1,0 +1,120 @@
+"""Every shipped config loads, fits together, trains and predicts, at a tiny size."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.optim import build_optim_wrapper
+from mmengine.runner import Runner
+from tiny_configs import BATCH, CANONICAL, CONFIGS, SHORT, classes_of, short_id, tiny_config, widths, write_data
+
+from mmwsss.registry import DATASETS, MODELS
+
+
+def alias_target(path: Path) -> Path:
+    """The canonical config of a short name, which holds nothing but ``_base_``."""
+    (statement,) = ast.parse(path.read_text()).body
+    (name,) = statement.targets
+    assert name.id == '_base_'
+    return (path.parent / ast.literal_eval(statement.value)).resolve()
+
+
+# The variants differ from these in few settings; one step and one prediction tell whether those hold together.
+THROUGH_RUNNER = sorted({alias_target(path) for path in SHORT} | {p for p in CANONICAL if p.stem.endswith('_released')})
+OTHERS = [path for path in CANONICAL if path not in THROUGH_RUNNER]
+
+
+@pytest.fixture(scope='session')
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp('data')
+
+
+@pytest.fixture
+def tiny(data_dir: Path, tmp_path: Path):
+    def make(path: Path) -> Config:
+        torch.manual_seed(0)
+        data_root = write_data(data_dir, Config.fromfile(path).train_dataloader.dataset.type)
+        return tiny_config(path, data_root, tmp_path)
+
+    return make
+
+
+def test_there_are_configs() -> None:
+    assert len(SHORT) >= 5
+    assert len(CANONICAL) >= 20
+    assert len(OTHERS) >= 10
+
+
+@pytest.mark.parametrize('path', SHORT, ids=short_id)
+def test_short_names_are_canonical_configs(path: Path) -> None:
+    target = alias_target(path)
+    assert target in CANONICAL
+    assert Config.fromfile(path).to_dict() == Config.fromfile(target).to_dict()
+
+
+@pytest.mark.parametrize('path', CANONICAL, ids=short_id)
+def test_names_and_widths(path: Path) -> None:
+    cfg = Config.fromfile(path)
+    gpus, per_gpu, iterations = re.search(r'_(\d+)xb(\d+)-(\d+k?)_', path.stem).groups()
+    assert int(gpus) >= 1
+    assert cfg.train_dataloader.batch_size == int(per_gpu)
+    max_iters = cfg.train_cfg.max_iters
+    assert iterations == (f'{max_iters // 1000}k' if max_iters >= 1000 else str(max_iters))
+    for part, (expected, given) in widths(cfg).items():
+        assert expected == given, part
+    head = cfg.model.head if 'head' in cfg.model else cfg.model.decode_head
+    assert head.num_classes == len(classes_of(cfg))
+    assert cfg.default_scope == 'mmwsss'
+
+
+@pytest.mark.parametrize('path', THROUGH_RUNNER, ids=short_id)
+def test_trains_and_evaluates(path: Path, tiny, tmp_path: Path) -> None:
+    cfg = tiny(path)
+    runner = Runner.from_cfg(cfg)
+    before = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    runner.train()
+    after = runner.model.state_dict()
+    assert all(value.isfinite().all() for value in after.values())
+    assert any(not torch.equal(value, before[name]) for name, value in after.items())
+    assert (tmp_path / 'iter_2.pth').is_file()
+    if 'test_dataloader' not in cfg:
+        return
+    scores = runner.test()
+    assert 0 <= scores['seg_mIoU'] <= 100
+    if cfg.model.type != 'EncoderDecoder':
+        assert {'maps_mIoU+tags', 'pseudo_mIoU+tags', 'mAP'} <= scores.keys()
+    assert len(list(tmp_path.rglob('panels/*.png'))) == len(runner.test_dataloader.dataset) + 1, 'and the overview'
+
+
+@pytest.mark.parametrize('path', OTHERS, ids=short_id)
+def test_takes_a_step_and_predicts(path: Path, tiny) -> None:
+    cfg = tiny(path)
+    model = MODELS.build(cfg.model)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    train = DATASETS.build(cfg.train_dataloader.dataset)
+    np.random.seed(0)
+    model.train()
+    losses = model.train_step(pseudo_collate([train[i] for i in range(BATCH)]), wrapper)
+    assert losses.keys() >= {'loss'}
+    assert all(value.isfinite() for value in losses.values())
+    if 'val_dataloader' not in cfg:
+        return
+    val = DATASETS.build(cfg.val_dataloader.dataset)
+    model.eval()
+    (sample,) = model.val_step(pseudo_collate([val[0]]))
+    assert sample.pred_sem_seg.data.shape == (1, *sample.ori_shape)
+    assert set(sample.pseudo_mask.data.unique().tolist()) <= {0, *(1 + sample.image_labels.nonzero().flatten()).tolist()}
+
+
+def test_bases_are_used() -> None:
+    text = ''.join(path.read_text() for path in CANONICAL)
+    bases = [*CONFIGS.glob('_base_/*/*.py'), *CONFIGS.glob('_base_/*.py')]
+    text += ''.join(path.read_text() for path in bases)
+    assert not [path.name for path in bases if f'/{path.name}' not in text]

@@ -1,0 +1,151 @@
+"""Shipped configs at a size that trains in a second: the same classes and options, a narrow network, small images."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from PIL import Image
+
+import mmwsss  # noqa: F401
+from mmwsss.models.backbones.token_vit import ARCHITECTURES
+from mmwsss.registry import DATASETS
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIGS = REPOSITORY / 'configs'
+CANONICAL = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
+SHORT = sorted(CONFIGS.glob('*.py'))
+
+ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+HIDDEN, PATCHES, BATCH = 4, 4, 4
+LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+_NUMBER = itertools.count()
+
+
+def tiny_config(path: str | Path, data_root: str | Path, work_dir: str | Path, **sizes) -> Config:
+    """The config at ``path`` with a network of two blocks, images of about four patches a side and the data of
+    ``write_data``; ``sizes`` go to :func:`shrink_data`."""
+    cfg = Config.fromfile(path)
+    img_size, patch_size = cfg.model.backbone.img_size, cfg.model.backbone.patch_size
+    shrink_model(cfg.model)
+    shrink_data(cfg, str(data_root), PATCHES * patch_size / img_size, patch_size, **sizes)
+    cfg.train_cfg.update(max_iters=2, val_interval=2)
+    cfg.work_dir = str(work_dir)
+    cfg.experiment_name = f'tiny_{next(_NUMBER)}'
+    cfg.visualizer.name = cfg.experiment_name  # visualizers are shared by name
+    cfg.log_level = 'ERROR'
+    return cfg
+
+
+def shrink_model(model: Config) -> None:
+    """Make the network tiny and keep everything else; widths are set to fit, so check them with :func:`widths` before."""
+    backbone = model.backbone
+    backbone.arch = dict(ARCH)
+    backbone.img_size = PATCHES * backbone.patch_size
+    backbone.init_cfg = None
+    if backbone.get('num_trainable_blocks') is not None:
+        backbone.num_trainable_blocks = min(backbone.num_trainable_blocks, ARCH['num_layers'])
+    width = ARCH['embed_dims']
+    if model.get('neck') is not None:
+        model.neck.update(in_channels=width, hidden=HIDDEN)
+        width = 2 * HIDDEN * len(model.neck.directions)
+    head = model.head if 'head' in model else model.decode_head
+    head.in_channels = width
+    if 'channels' in head:
+        head.channels = HIDDEN
+
+
+def shrink_data(cfg: Config, data_root: str, scale: float, grid: int, num_workers: int = 0) -> None:
+    """Scale every image size of the pipelines to multiples of ``grid``, and read few images a time."""
+    for loader in (cfg[name] for name in LOADERS if name in cfg):
+        loader.dataset.data_root = data_root
+        loader.update(num_workers=num_workers, persistent_workers=num_workers > 0)
+        for step in loader.dataset.pipeline:
+            for key in ('size', 'view_2_size', 'crop_size'):
+                if key in step:
+                    step[key] = max(round(step[key] * scale / grid), 1) * grid
+    cfg.train_dataloader.batch_size = BATCH
+    for step in cfg.get('test_pipeline', []):  # what mmseg.apis reads
+        if 'size' in step:
+            step.size = max(round(step.size * scale / grid), 1) * grid
+
+
+def widths(cfg: Config) -> dict[str, tuple[int, int]]:
+    """Channels that a part of the configured model expects, and those it gets."""
+    backbone, neck = cfg.model.backbone, cfg.model.get('neck')
+    width = ARCHITECTURES[backbone.arch]['embed_dims']
+    found = {}
+    if neck is not None:
+        found['neck'] = neck.in_channels, width
+        width = 2 * neck.hidden * len(neck.directions)
+    found['head'] = (cfg.model.head if 'head' in cfg.model else cfg.model.decode_head).in_channels, width
+    return found
+
+
+def classes_of(cfg: Config) -> tuple[str, ...]:
+    """Classes of the configured data set, background first."""
+    return DATASETS.get(cfg.train_dataloader.dataset.type).METAINFO['classes']
+
+
+def write_data(root: Path, kind: str, train: int = 8, val: int = 2, size: int = 32) -> Path:
+    """Write a few images for the data set class ``kind`` below ``root`` and return its data root.
+
+    Shapes come from their generator, the others are coloured rectangles with masks, in the layouts of VOC and COCO.
+    """
+    out = root / kind
+    if out.is_dir():
+        return out
+    if kind == 'ShapesDataset':
+        shapes_tool().generate(out, train=train, val=val, close_ups=train, size=48, progress=False)
+        return out
+    num_classes = len(DATASETS.get(kind).METAINFO['classes'])
+    coco = kind == 'WeakCOCODataset'
+    lists = {'train': [], 'val': []}
+    for split, index in [('train', i) for i in range(train)] + [('val', i) for i in range(val)]:
+        name = f'{split}_{index}'
+        lists[split].append(name)
+        image, mask = rectangles(np.random.default_rng([index, len(split)]), num_classes, size)
+        images = out / (f'{split}2014' if coco else 'JPEGImages')
+        folders = [f'SegmentationClass/{split}2014'] if coco else ['SegmentationClass', 'SegmentationClassAug']
+        for folder in [images, *(out / folder for folder in folders)]:
+            folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(images / f'{name}.jpg')
+        for folder in folders:
+            Image.fromarray(mask).save(out / folder / f'{name}.png')
+    (out / 'ImageSets' / 'Segmentation').mkdir(parents=True)
+    for split, names in {**lists, 'trainaug': lists['train']}.items():
+        (out / 'ImageSets' / 'Segmentation' / f'{split}.txt').write_text('\n'.join(names) + '\n')
+    return out
+
+
+def rectangles(rng: np.random.Generator, num_classes: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image, uint8 (size, 3/4 size, 3), and its mask with one or two classes and an ignored border."""
+    shape = (size, size * 3 // 4)
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    mask = np.zeros(shape, dtype=np.uint8)
+    for _ in range(int(rng.integers(1, 3))):
+        y, x = rng.integers(0, size // 3, 2)
+        label = int(rng.integers(1, num_classes))
+        mask[y : y + size // 2, x : x + size // 3] = label
+        image[mask == label] = (37 * label % 256, 91 * label % 256, 153 * label % 256)
+    mask[0] = 255
+    return image, mask
+
+
+@cache
+def shapes_tool():
+    """The converter of the generated data set as a module."""
+    path = REPOSITORY / 'tools' / 'dataset_converters' / 'shapes.py'
+    spec = importlib.util.spec_from_file_location('shapes_converter', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def short_id(path: Path) -> str:
+    """Name of a config in test ids."""
+    return path.relative_to(CONFIGS).with_suffix('').as_posix()
