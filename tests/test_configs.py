@@ -110,7 +110,8 @@ def test_takes_a_step_and_predicts(path: Path, tiny) -> None:
     model.eval()
     (sample,) = model.val_step(pseudo_collate([val[0]]))
     assert sample.pred_sem_seg.data.shape == (1, *sample.ori_shape)
-    assert set(sample.pseudo_mask.data.unique().tolist()) <= {0, *(1 + sample.image_labels.nonzero().flatten()).tolist()}
+    present = (1 + sample.image_labels.nonzero().flatten()).tolist()
+    assert set(sample.pseudo_mask.data.unique().tolist()) <= {0, *present}
 
 
 def test_bases_are_used() -> None:

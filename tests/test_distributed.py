@@ -52,9 +52,7 @@ def make_batch(first: int, last: int) -> dict:
         records = [np.array([*row, *end], dtype=np.float32) for row, end in ((flips, [0] * 6), (flips[::-1], whole))]
         sample.set_metainfo(dict(record_1=records[0], record_2=records[1]))
         samples.append(sample)
-    return dict(
-        inputs={name: list(view[first:last]) for name, view in views.items()}, data_samples=samples[first:last]
-    )
+    return dict(inputs={name: list(view[first:last]) for name, view in views.items()}, data_samples=samples[first:last])
 
 
 def train_step(model: nn.Module, batch: dict) -> dict[str, dict[str, torch.Tensor]]:

@@ -42,7 +42,7 @@ def tiny_config(path: str | Path, data_root: str | Path, work_dir: str | Path, *
 
 
 def shrink_model(model: Config) -> None:
-    """Make the network tiny and keep everything else; widths are set to fit, so check them with :func:`widths` before."""
+    """Make the network tiny and keep everything else; widths are set to fit, so :func:`widths` checks them before."""
     backbone = model.backbone
     backbone.arch = dict(ARCH)
     backbone.img_size = PATCHES * backbone.patch_size

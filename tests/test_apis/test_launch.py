@@ -38,12 +38,20 @@ def test_work_dir_order(config_file, work_dir_option, in_config, expected):
     assert launch.load_run_config(parser.parse_args(arguments)).work_dir == expected
 
 
-def test_enable_amp():
+@pytest.mark.parametrize(
+    ('device', 'expected'),
+    [
+        ('cuda', {'type': 'AmpOptimWrapper', 'loss_scale': 'dynamic'}),
+        ('cpu', {'type': 'BFloat16OptimWrapper'}),
+        ('mps', {'type': 'BFloat16OptimWrapper'}),
+    ],
+)
+def test_enable_amp(monkeypatch, device, expected):
+    monkeypatch.setattr(launch, 'get_device', lambda: device)
     cfg = Config({'optim_wrapper': {'type': 'OptimWrapper', 'optimizer': {'type': 'SGD'}}})
-    launch.enable_amp(cfg)
-    launch.enable_amp(cfg)
-    assert cfg.optim_wrapper.type == 'AmpOptimWrapper'
-    assert cfg.optim_wrapper.loss_scale == 'dynamic'
+    for _ in range(2):  # a second time changes nothing
+        launch.enable_amp(cfg)
+        assert cfg.optim_wrapper.to_dict() == {'optimizer': {'type': 'SGD'}, **expected}
 
 
 def test_enable_amp_refuses_other_wrappers():

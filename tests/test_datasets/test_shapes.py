@@ -173,7 +173,8 @@ def test_ignore_border_surrounds_labels():
 def test_same_files_for_same_seed_and_any_jobs(tmp_path):
     small(tmp_path / 'one')
     env = {**os.environ, 'PYTHONPATH': str(CLI.parents[2]), 'OMP_NUM_THREADS': '1'}
-    command = [sys.executable, str(CLI), '--train', '6', '--val', '3', '--close-ups', '8', '--size', '64', '--jobs', '2', '--quiet']
+    options = ['--train=6', '--val=3', '--close-ups=8', '--size=64', '--jobs=2', '--quiet']
+    command = [sys.executable, str(CLI), *options]
     done = subprocess.run(
         [*command, '--out', str(tmp_path / 'two')], env=env, capture_output=True, text=True, check=False
     )

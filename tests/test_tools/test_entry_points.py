@@ -143,9 +143,14 @@ def test_mistakes_end_with_one_line(run_in_process, tmp_path, monkeypatch, tool,
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='mixed precision works here')
-def test_amp_without_gpu(run_in_process, tmp_path, monkeypatch):
+def test_mixed_precision_without_gpu(run_in_process, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert 'needs a GPU' in run_in_process('train', CONFIG, '--amp')
+    error = run_in_process('train', CONFIG, '--cfg-options', 'optim_wrapper.type=AmpOptimWrapper')
+    assert 'needs a GPU, none was found; set optim_wrapper.type=BFloat16OptimWrapper' in error
+    done = run_tool('train.py', CONFIG, '--amp', cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (dumped,) = (tmp_path / 'work_dirs' / 'toy_config').glob('*.py')
+    assert 'BFloat16OptimWrapper' in dumped.read_text()
 
 
 def test_last_checkpoint_that_is_gone(run_in_process, tmp_path, monkeypatch):

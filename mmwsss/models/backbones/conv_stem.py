@@ -11,9 +11,8 @@ class ConvStem(nn.Module):
     """Embed patches by 3x3 convolutions instead of one linear map (Xiao et al., NeurIPS 2021, arXiv 2106.14881).
 
     log2(``patch_size``) convolutions of stride 2, each doubling the channels up to ``embed_dims``, two more of stride 1 and
-    a linear layer.
-    Linear patches need far more data to tell textures apart. With group norm
-    instead of batch norm it does not start to learn from image labels.
+    a linear layer. Linear patches need far more data to tell textures apart, and with group norm instead of batch norm it does
+    not start to learn from image labels alone.
 
     Args:
         img_size: (H, W) that gives ``init_out_size``, the grid of the position embeddings.

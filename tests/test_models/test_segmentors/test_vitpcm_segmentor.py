@@ -197,7 +197,9 @@ def test_descent_lowers_the_loss(build, batch) -> None:
 def test_background_label_of_some_samples_only(build, make_samples) -> None:
     samples = make_samples([[1, 0, 0], [0, 1, 0], [0, 0, 1]])
     samples[1].background_label = torch.tensor(0.0)
-    with pytest.raises(ValueError, match='1 of 3 samples of the batch have a background_label; use ImageLabelsFromMask'):
+    with pytest.raises(
+        ValueError, match='1 of 3 samples of the batch have a background_label; use ImageLabelsFromMask'
+    ):
         build().patch_labels(samples)
 
 

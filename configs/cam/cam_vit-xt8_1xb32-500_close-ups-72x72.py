@@ -4,7 +4,7 @@ _base_ = ['../_base_/models/cam_vit-b16.py', '../_base_/default_runtime.py']
 model = dict(
     backbone=dict(
         arch='vit-xt',
-        img_size=96,
+        img_size=144,
         patch_size=8,
         stem='conv',
         layer_scale_init_value=1e-3,
@@ -15,6 +15,7 @@ model = dict(
 )
 train_pipeline = [
     dict(type='LoadImageFromFile'),
+    dict(type='ResizeAlignCorners', size=72),
     dict(type='TwoViews', second_view=False),
     dict(type='PackWeakInputs'),
 ]

@@ -1,12 +1,13 @@
-# Generated data, made by tools/dataset_converters/shapes.py --out data/shapes
+# Generated data, made by tools/dataset_converters/shapes.py --out data/shapes; the longer side of the images is 96 and they are
+# enlarged to 144 for a grid of 18x18 patches.
 data_root = 'data/shapes'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='ResizeAlignCorners', size=96),
+    dict(type='ResizeAlignCorners', size=144),
     dict(
         type='TwoViews',
-        view_2_size=48,
-        crop_size=32,
+        view_2_size=72,
+        crop_size=48,
         crop_prob=0.3,
         crop_grid=8,
         color=dict(contrast=(0.8, 1.25), saturation=(0.8, 1.2), hue=0.1, gray_prob=0.1),
@@ -16,7 +17,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),
-    dict(type='ResizeAlignCorners', size=96, resize_mask=False),
+    dict(type='ResizeAlignCorners', size=144, resize_mask=False),
     dict(type='PackWeakInputs'),
 ]
 train_dataloader = dict(

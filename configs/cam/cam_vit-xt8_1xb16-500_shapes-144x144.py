@@ -1,14 +1,14 @@
-# The baseline of vitpcm_vit-xt8_1xb16-1k_shapes-96x96: same pretrained backbone, data and schedule, one view.
+# The baseline of vitpcm_vit-xt8_1xb16-500_shapes-144x144: same pretrained backbone, data and schedule, one view.
 _base_ = [
     '../_base_/models/cam_vit-b16.py',
-    '../_base_/datasets/shapes_96.py',
+    '../_base_/datasets/shapes_144.py',
     '../_base_/schedules/vitpcm_two_phase.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
     backbone=dict(
         arch='vit-xt',
-        img_size=96,
+        img_size=144,
         patch_size=8,
         stem='conv',
         layer_scale_init_value=1e-3,
@@ -27,7 +27,7 @@ custom_hooks = [
 ]
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='ResizeAlignCorners', size=96),
+    dict(type='ResizeAlignCorners', size=144),
     dict(
         type='TwoViews',
         second_view=False,
@@ -36,4 +36,4 @@ train_pipeline = [
     dict(type='PackWeakInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=1000, val_interval=1000)
+train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=500, val_interval=500)

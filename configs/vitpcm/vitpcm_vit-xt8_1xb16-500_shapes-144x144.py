@@ -2,14 +2,14 @@
 # MMWSSS_SHAPES_WEIGHTS names another checkpoint.
 _base_ = [
     '../_base_/models/vitpcm_vit-b16.py',
-    '../_base_/datasets/shapes_96.py',
+    '../_base_/datasets/shapes_144.py',
     '../_base_/schedules/vitpcm_two_phase.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
     backbone=dict(
         arch='vit-xt',
-        img_size=96,
+        img_size=144,
         patch_size=8,
         stem='conv',
         layer_scale_init_value=1e-3,
@@ -29,4 +29,4 @@ custom_hooks = [
     dict(type='TwoPhaseTrainHook', warmup_iters=50, warmup_lr=1e-3, lr=5e-4),
     dict(type='PanelHook', num_images=16),
 ]
-train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=1000, val_interval=1000)
+train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=500, val_interval=500)
