@@ -8,12 +8,26 @@ from mmengine.registry import Registry
 from mmseg import registry as mmseg_registry
 
 
-def _child(name: str, parent: Registry, *rooms: str) -> Registry:
+class ChildRegistry(Registry):
+    """Child of one of mmseg's registries that enters its classes in the parent too, where the name is free.
+
+    mmseg's own inference API builds a config in mmseg's scope, from which a child is not visible.
+    """
+
+    def _register_module(self, module, module_name=None, force: bool = False) -> None:
+        super()._register_module(module, module_name=module_name, force=force)
+        names = [module_name] if isinstance(module_name, str) else module_name or [module.__name__]
+        for name in names:
+            if self.parent.module_dict.get(name) is None:
+                self.parent.register_module(name=name, module=module)
+
+
+def _child(name: str, parent: Registry, *rooms: str) -> ChildRegistry:
     """A registry that imports ``rooms`` of mmseg and, where we have it, of this package on the first look-up.
 
     A child looks into its parent's table but does not import the parent's locations, so both are listed.
     """
-    return Registry(name, parent=parent, scope='mmwsss', locations=list(rooms))
+    return ChildRegistry(name, parent=parent, scope='mmwsss', locations=list(rooms))
 
 
 MODELS = _child('model', mmseg_registry.MODELS, 'mmseg.models', 'mmwsss.models')

@@ -58,9 +58,7 @@ def test_inference_model(trained: Path, image_path: Path) -> None:
 
 
 def test_inferencer(trained: Path, image_path: Path, tmp_path: Path) -> None:
-    inferencer = MMSegInferencer(
-        model=str(trained / 'tiny.py'), weights=str(trained / 'iter_2.pth'), device='cpu', scope='mmwsss'
-    )
+    inferencer = MMSegInferencer(model=str(trained / 'tiny.py'), weights=str(trained / 'iter_2.pth'), device='cpu')
     image = mmcv.imread(str(image_path))
     model = init_model(trained / 'tiny.py', str(trained / 'iter_2.pth'), device='cpu')
     expected = inference_model(model, str(image_path)).pred_sem_seg.data[0].numpy()

@@ -53,3 +53,17 @@ def test_root_registry_builds_our_class():
 def test_unknown_class_is_refused():
     with pytest.raises(KeyError, match='NoSuchClass'):
         registry.MODELS.build({'type': 'NoSuchClass'})
+
+
+def test_classes_are_found_in_the_scope_of_mmseg_too():
+    import mmwsss.register_all
+
+    assert mmwsss.register_all.models is not None
+    before = DefaultScope.get_current_instance()
+    init_default_scope('mmseg')
+    try:
+        for kind, name in (('MODELS', 'ViTPCM'), ('TRANSFORMS', 'PackWeakInputs'), ('TASK_UTILS', 'DenseCRF')):
+            assert getattr(mmseg.registry, kind).get(name) is getattr(registry, kind).get(name) is not None
+        assert mmseg.registry.MODELS.get('EncoderDecoder').__module__.startswith('mmseg.')
+    finally:
+        init_default_scope(before.scope_name if before else 'mmengine')

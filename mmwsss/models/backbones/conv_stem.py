@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -10,9 +11,9 @@ from torch import Tensor, nn
 class ConvStem(nn.Module):
     """Embed patches by 3x3 convolutions instead of one linear map (Xiao et al., NeurIPS 2021, arXiv 2106.14881).
 
-    log2(``patch_size``) convolutions of stride 2, each doubling the channels up to ``embed_dims``, two more of stride 1 and
-    a linear layer. Linear patches need far more data to tell textures apart, and with group norm instead of batch norm it does
-    not start to learn from image labels alone.
+    log2(``patch_size``) convolutions of stride 2, each doubling the channels up to ``embed_dims``, two more of stride 1
+    and a linear layer. Linear patches need far more data to tell textures apart; batch norm, because with group norm
+    the training from image labels alone did not get going.
 
     Args:
         img_size: (H, W) that gives ``init_out_size``, the grid of the position embeddings.
@@ -30,7 +31,7 @@ class ConvStem(nn.Module):
         self.init_out_size = (img_size[0] // patch_size, img_size[1] // patch_size)
         widths = [in_channels, *(embed_dims // 2 ** (steps - 1 - i) for i in range(steps)), embed_dims, embed_dims]
         layers = []
-        for i, (before, after) in enumerate(zip(widths[:-1], widths[1:])):
+        for i, (before, after) in enumerate(pairwise(widths)):
             stride = 2 if i < steps else 1
             layers += [nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
         self.projection = nn.Sequential(*layers, nn.Conv2d(embed_dims, embed_dims, 1))
