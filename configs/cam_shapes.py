@@ -1,1 +1,1 @@
-_base_ = './cam/cam_vit-xt8_1xb16-500_shapes-144x144.py'
+_base_ = './cam/cam_vit-xt8_1xb16-600_shapes-144x144.py'

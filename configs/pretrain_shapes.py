@@ -1,1 +1,1 @@
-_base_ = './cam/cam_vit-xt8_1xb32-500_close-ups-72x72.py'
+_base_ = './cam/cam_vit-xt8_1xb32-500_close-ups-48x48.py'

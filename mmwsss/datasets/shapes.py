@@ -25,9 +25,9 @@ DISC, SQUARE, TRIANGLE, STAR, CROSS, RING = range(1, len(CLASSES))
 PAIR = (SQUARE, STAR)  # the classes that mostly occur together
 SPLITS = ('train', 'val')
 IGNORE_INDEX = 255
-VERSION = 2  # counts up with every change of the pictures, so that an older set on disk is told apart
+VERSION = 3  # counts up with every change of the pictures, so that an older set on disk is told apart
 
-_REFERENCE_SIZE = 96  # lengths in pixels below hold at this longer side and scale with it
+_REFERENCE_SIZE = 144  # lengths in pixels below hold at this longer side and scale with it
 _TOGETHER, _OF = 2, 3  # of the images built around a class of the pair; 80 % of all that show one, show both
 _MIN_VISIBLE, _MIN_PIXELS = 0.4, 80
 _SUPERSAMPLE = 4
@@ -252,15 +252,15 @@ def make_close_up(seed: int, index: int, size: int) -> tuple[np.ndarray, int]:
     """Close-up ``index``: uint8 RGB (size, size, 3) filled by one class or by background, and the class index.
 
     The pictures on which a classifier is pretrained, as ImageNet serves real photographs: one label each, no masks.
-    Textures have the scale of a scene whose longer side is ``2 * size``.
+    Textures have the scale of a scene whose longer side is ``3 * size``.
     """
     rng = np.random.default_rng([seed, len(SPLITS), index])
-    label, scene = index % len(CLASSES), (2 * size, 2 * size)
+    label, side = index % len(CLASSES), 3 * size
     if label == 0:
-        image = paint_background(scene, rng)
+        image = paint_background((side, side), rng)
     else:
-        image = paint_object(Placement(label, size, size, size, 1.0, 0.0), scene, rng)
-    top, left = rng.integers(0, size + 1, 2)
+        image = paint_object(Placement(label, side / 2, side / 2, side / 2, 1.0, 0.0), (side, side), rng)
+    top, left = rng.integers(0, side - size + 1, 2)
     image = image[top : top + size, left : left + size] + rng.normal(0, rng.uniform(2, 8), (size, size, 3))
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), label
 

@@ -65,7 +65,7 @@ def test_layout_reads_back(dataset, split):
         image = Image.open(dataset / 'JPEGImages' / f'{name}.jpg')
         assert (picture.mode, image.mode, image.format) == ('P', 'RGB', 'JPEG')
         assert picture.size == image.size
-        assert max(image.size) == 96
+        assert max(image.size) == 144
         assert picture.getpalette()[: 3 * NUM_CLASSES] == np.ravel(shapes.PALETTE).tolist()
         assert mask.dtype == np.uint8
         assert set(np.unique(mask)) <= set(range(NUM_CLASSES))

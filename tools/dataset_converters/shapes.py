@@ -31,7 +31,7 @@ def generate(
     train: int = 1500,
     val: int = 150,
     close_ups: int = 2800,
-    size: int = 96,
+    size: int = 144,
     seed: int = 0,
     ignore_border: int = 0,
     jobs: int = 1,
@@ -69,7 +69,7 @@ def generate(
         names = list(steps)
         for split, chosen in zip(SPLITS, (names[:train], names[train:])):
             (partial_out / 'ImageSets' / 'Segmentation' / f'{split}.txt').write_text('\n'.join(chosen) + '\n')
-        write = partial(_write_close_up, partial_out, seed, size // 2)
+        write = partial(_write_close_up, partial_out, seed, size // 3)
         steps = track(_map(write, range(close_ups), jobs), 'close-ups', total=close_ups, disable=not progress)
         (partial_out / CLOSE_UP_LABELS).write_text(json.dumps(dict(steps), indent=0) + '\n')
         (partial_out / STAMP).write_text(json.dumps(stamp, indent=2) + '\n')
@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--train', type=int, default=1500, help='number of training images (default: %(default)s)')
     parser.add_argument('--val', type=int, default=150, help='number of validation images (default: %(default)s)')
     parser.add_argument('--close-ups', type=int, default=2800, help='number of close-ups (default: %(default)s)')
-    parser.add_argument('--size', type=int, default=96, help='longer side in pixels (default: %(default)s)')
+    parser.add_argument('--size', type=int, default=144, help='longer side in pixels (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='same seed, same files (default: %(default)s)')
     parser.add_argument(
         '--ignore-border',

@@ -1,5 +1,4 @@
-# Generated data, made by tools/dataset_converters/shapes.py --out data/shapes; the longer side of the images is 96 and they are
-# enlarged to 144 for a grid of 18x18 patches.
+# Generated data, made by tools/dataset_converters/shapes.py --out data/shapes
 data_root = 'data/shapes'
 train_pipeline = [
     dict(type='LoadImageFromFile'),

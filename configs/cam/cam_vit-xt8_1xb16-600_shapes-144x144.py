@@ -1,4 +1,4 @@
-# The baseline of vitpcm_vit-xt8_1xb16-500_shapes-144x144: same pretrained backbone, data and schedule, one view.
+# The baseline of vitpcm_vit-xt8_1xb16-600_shapes-144x144: same pretrained backbone, data and schedule, one view.
 _base_ = [
     '../_base_/models/cam_vit-b16.py',
     '../_base_/datasets/shapes_144.py',
@@ -36,4 +36,4 @@ train_pipeline = [
     dict(type='PackWeakInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=500, val_interval=500)
+train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=600, val_interval=300)

@@ -15,7 +15,6 @@ model = dict(
 )
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(type='ResizeAlignCorners', size=72),
     dict(type='TwoViews', second_view=False),
     dict(type='PackWeakInputs'),
 ]
