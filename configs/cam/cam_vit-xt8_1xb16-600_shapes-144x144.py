@@ -12,6 +12,7 @@ model = dict(
         patch_size=8,
         stem='conv',
         layer_scale_init_value=1e-3,
+        norm_eval=True,
         drop_rate=0.0,
         num_trainable_blocks=None,
         init_cfg=dict(

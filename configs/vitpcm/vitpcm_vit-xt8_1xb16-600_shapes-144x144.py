@@ -13,6 +13,7 @@ model = dict(
         patch_size=8,
         stem='conv',
         layer_scale_init_value=1e-3,
+        norm_eval=True,
         drop_rate=0.0,
         num_trainable_blocks=None,
         init_cfg=dict(
@@ -22,7 +23,6 @@ model = dict(
     neck=dict(in_channels=128, hidden=32, dropout=0.1),
     head=dict(in_channels=128, num_classes=7, dropout=0.1),
     loss_reg=dict(factor=1e-3),
-    et_teacher='train_detach',
 )
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 custom_hooks = [

@@ -25,7 +25,7 @@ DISC, SQUARE, TRIANGLE, STAR, CROSS, RING = range(1, len(CLASSES))
 PAIR = (SQUARE, STAR)  # the classes that mostly occur together
 SPLITS = ('train', 'val')
 IGNORE_INDEX = 255
-VERSION = 3  # counts up with every change of the pictures, so that an older set on disk is told apart
+VERSION = 5  # counts up with every change of the pictures, so that an older set on disk is told apart
 
 _REFERENCE_SIZE = 144  # lengths in pixels below hold at this longer side and scale with it
 _TOGETHER, _OF = 2, 3  # of the images built around a class of the pair; 80 % of all that show one, show both
@@ -33,10 +33,10 @@ _MIN_VISIBLE, _MIN_PIXELS = 0.4, 80
 _SUPERSAMPLE = 4
 _RING_HOLE = 0.4
 _PERIODS = ((4.5, 6.5), (7.0, 9.5), (5.5, 7.5), (5.0, 6.5), (6.0, 8.0), (4.5, 6.5))
-_EXTENTS = {1: (0.50, 0.60), 2: (0.44, 0.60), 3: (0.38, 0.54), 4: (0.34, 0.48)}  # by number of objects
+_EXTENTS = {1: (0.56, 0.70), 2: (0.50, 0.66), 3: (0.44, 0.60), 4: (0.40, 0.54)}  # by number of objects
 # Outlines that fill little of their circle are drawn larger, so that classes cover similar areas.
 _GAINS = (0.85, 1.05, 1.2, 1.15, 1.05, 1.0)
-_EXTENT_LIMITS = (0.2, 0.6)
+_EXTENT_LIMITS = (0.2, 0.7)
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def outline(label: int) -> np.ndarray:
         quarter = np.array([[np.sqrt(1 - arm**2), -arm], [np.sqrt(1 - arm**2), arm], [arm, arm]])
         turn = np.array([[0, 1], [-1, 0]])
         return np.concatenate([quarter @ np.linalg.matrix_power(turn, k) for k in range(4)])
-    count, inner = {DISC: (64, 1.0), SQUARE: (4, 1.0), TRIANGLE: (3, 1.0), STAR: (10, 0.52), RING: (64, 1.0)}[label]
+    count, inner = {DISC: (64, 1.0), SQUARE: (4, 1.0), TRIANGLE: (3, 1.0), STAR: (10, 0.6), RING: (64, 1.0)}[label]
     angles = 2 * np.pi * np.arange(count) / count
     radii = np.where(np.arange(count) % 2, inner, 1.0)
     return np.stack([radii * np.cos(angles), radii * np.sin(angles)], 1)

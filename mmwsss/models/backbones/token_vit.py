@@ -39,6 +39,8 @@ class TokenViT(VisionTransformer):
         drop_rate: dropout after the attention projection, after GELU and after the second MLP layer.
         pos_interp: 'tf' or 'torch', see :func:`~mmwsss.models.utils.position.resize_position_embedding`.
         stem: 'linear' patches, or 'conv' for :class:`~mmwsss.models.backbones.conv_stem.ConvStem`.
+        norm_eval: keep the batch norms of the stem in inference mode, with the statistics they were pretrained with;
+            views of other scales (mosaics) would drag them along.
         out_indices: blocks whose patch features are returned; the last one passes the final norm.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` reads mmpretrain, timm/DeiT (``.pth``) and original
             ViT/AugReg (``.npz``) files, local or by URL.
@@ -57,6 +59,7 @@ class TokenViT(VisionTransformer):
         drop_rate: float = 0.0,
         pos_interp: str = 'tf',
         stem: str = 'linear',
+        norm_eval: bool = False,
         out_indices: int | Sequence[int] = -1,
         init_cfg: dict | None = None,
         **kwargs,
@@ -82,6 +85,7 @@ class TokenViT(VisionTransformer):
         self.drop_rate = drop_rate
         self.drop_path_rate = kwargs.get('drop_path_rate', 0.0)
         self.pos_interp = pos_interp
+        self.norm_eval = norm_eval
         self.drop_after_pos = nn.Identity()
         if stem == 'conv':
             self.patch_embed = ConvStem(self.img_size, patch_size, self.embed_dims)
@@ -93,8 +97,20 @@ class TokenViT(VisionTransformer):
     @property
     def is_deterministic(self) -> bool:
         """Whether training and inference mode give the same features: no random drop and no batch norm."""
-        has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in self.modules())
-        return self.drop_rate == 0 and self.drop_path_rate == 0 and not has_batch_norm
+        batch_norm = self.batch_norms and not self.norm_eval
+        return self.drop_rate == 0 and self.drop_path_rate == 0 and not batch_norm
+
+    @property
+    def batch_norms(self) -> list[nn.Module]:
+        """Modules that normalise over the batch; only the convolutional stem has any."""
+        return [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+    def train(self, mode: bool = True) -> TokenViT:
+        """Switch to training or inference mode; batch norms stay in inference mode with ``norm_eval``."""
+        super().train(mode)
+        for module in self.batch_norms if self.norm_eval else ():
+            module.training = False
+        return self
 
     def forward_tokens(self, images: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
         """Encode ``images`` (B, 3, H, W) into the tokens of each block in ``out_indices`` and the patch grid.

@@ -192,7 +192,7 @@ def stack_image_labels(samples: list[SegDataSample], num_foreground: int) -> Ten
 
 def with_background(labels: Tensor, background: Tensor | float = 1.0) -> Tensor:
     """Put a background column before multi-hot labels (B, K); it is 1 unless told otherwise, (B,) or a number."""
-    column = torch.as_tensor(background, dtype=labels.dtype, device=labels.device).expand(len(labels))
+    column = background.to(labels) if isinstance(background, Tensor) else labels.new_full((len(labels),), background)
     return torch.cat((column[:, None], labels), dim=1)
 
 

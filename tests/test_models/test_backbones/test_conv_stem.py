@@ -41,3 +41,18 @@ def test_backbone_with_stem_trains_and_is_not_deterministic() -> None:
     assert TokenViT(TINY, img_size=16, patch_size=4).is_deterministic
     with pytest.raises(ValueError, match="stem has to be 'linear' or 'conv', got 'deep'"):
         TokenViT(TINY, img_size=16, patch_size=4, stem='deep')
+
+
+def test_norm_eval_freezes_the_statistics_but_not_the_scale() -> None:
+    backbone = TokenViT(TINY, img_size=16, patch_size=4, stem='conv', norm_eval=True).train()
+    norms = backbone.batch_norms
+    before = [norm.running_mean.clone() for norm in norms]
+    images = torch.randn(2, 3, 16, 16) + 3
+    features = backbone(images)[0]
+    features.square().sum().backward()
+    assert norms
+    assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, before))
+    assert all(norm.weight.grad is not None for norm in norms)
+    assert backbone.is_deterministic
+    assert backbone.training
+    torch.testing.assert_close(backbone.eval()(images)[0], features)
