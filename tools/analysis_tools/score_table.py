@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -60,30 +59,14 @@ def picture_folders(path: Path) -> list[Path]:
     return sorted(folder for folder in path.parent.rglob('panels') if folder.is_dir())
 
 
-def build_tables(rows: list[tuple[str, dict]], width: int) -> Iterator[Table]:
-    """Tables with one row per run and one column per score, as many as it takes to stay within ``width`` characters."""
-    names = list(dict.fromkeys(name for _, scores in rows for name in scores))
-    run_width = min(max(len(run) for run, _ in rows), max(12, width // 3))  # longer ones are folded
-    first = run_width + 4
-    group: list[str] = []
-    used = first
-    for name in names:
-        if group and used + len(name) + 3 > width:
-            yield _table(rows, group, run_width)
-            group, used = [], first
-        group.append(name)
-        used += len(name) + 3
-    if group:
-        yield _table(rows, group, run_width)
-
-
-def _table(rows: list[tuple[str, dict]], names: list[str], run_width: int) -> Table:
+def build_table(runs: dict[str, dict]) -> Table:
+    """Table with one row per score and one column per run; long names of runs are folded, names of scores are not."""
     table = Table()
-    table.add_column('run', overflow='fold', max_width=run_width)
-    for name in names:
-        table.add_column(name, justify='right', no_wrap=True)
-    for run, scores in rows:
-        table.add_row(run, *(_cell(name, scores.get(name)) for name in names))
+    table.add_column('score', no_wrap=True)
+    for run in runs:
+        table.add_column(run, justify='right', overflow='fold')
+    for name in dict.fromkeys(name for scores in runs.values() for name in scores):
+        table.add_row(name, *(_cell(name, scores.get(name)) for scores in runs.values()))
     return table
 
 
@@ -101,9 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     console = Console(highlight=False, markup=False)
-    rows = [(str(path.parent), record['scores']) for path, record in records.items()]
-    for table in build_tables(rows, console.width):
-        console.print(table)
+    console.print(build_table({str(path.parent): record['scores'] for path, record in records.items()}))
     for path, record in records.items():
         console.print(f'{path.parent}: {record.get("protocol", "protocol not recorded")}', soft_wrap=True)
         for folder in picture_folders(path):
