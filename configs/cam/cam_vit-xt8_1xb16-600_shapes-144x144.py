@@ -37,4 +37,4 @@ train_pipeline = [
     dict(type='PackWeakInputs'),
 ]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=600, val_interval=300)
+train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=600, val_interval=600)

@@ -29,4 +29,4 @@ custom_hooks = [
     dict(type='TwoPhaseTrainHook', warmup_iters=50, warmup_lr=1e-3, lr=5e-4),
     dict(type='PanelHook', num_images=16),
 ]
-train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=600, val_interval=300)
+train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=600, val_interval=600)

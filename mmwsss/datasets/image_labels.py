@@ -80,11 +80,12 @@ class ClassTable:
 
 
 class ImageLabelSource(ABC):
-    """Base of the label sources; a subclass says what one item's labels are."""
+    """Base of the label sources."""
 
     needs_masks = False
     path_attribute: str | None = None
 
+    @abstractmethod
     def __call__(
         self, infos: Sequence[dict], table: ClassTable, mask_values: Sequence[np.ndarray | None] | None = None
     ) -> tuple[np.ndarray, list[Problem]]:
@@ -101,15 +102,23 @@ class ImageLabelSource(ABC):
         Raises:
             DatasetError: the file or folder of the source is missing or cannot be parsed as a whole.
         """
-        results = self._all_items(infos, table)
-        labels = np.stack([vector for vector, _ in results]) if results else np.zeros((0, table.num_classes - 1), 'f4')
-        return labels, [problem for _, problems in results for problem in problems]
 
     def resolve(self, data_root: str | None) -> None:
         """Take a relative path of this source from ``data_root``."""
         if self.path_attribute and data_root:
             path = getattr(self, self.path_attribute)
             setattr(self, self.path_attribute, osp.join(data_root, path))
+
+
+class ItemwiseLabelSource(ImageLabelSource):
+    """Base of the sources that read the labels of each item apart from its mask."""
+
+    def __call__(
+        self, infos: Sequence[dict], table: ClassTable, mask_values: Sequence[np.ndarray | None] | None = None
+    ) -> tuple[np.ndarray, list[Problem]]:
+        results = self._all_items(infos, table)
+        labels = np.stack([vector for vector, _ in results]) if results else np.zeros((0, table.num_classes - 1), 'f4')
+        return labels, [problem for _, problems in results for problem in problems]
 
     @abstractmethod
     def _all_items(self, infos: Sequence[dict], table: ClassTable) -> list[tuple[np.ndarray, list[Problem]]]:
@@ -137,12 +146,9 @@ class MaskLabels(ImageLabelSource):
                 row[:] = table.vector(int(v) for v in values if v < len(table.names) and v != table.ignore_index)
         return labels, problems
 
-    def _all_items(self, infos, table):
-        raise NotImplementedError('mask labels are read for all items at once')
-
 
 @TASK_UTILS.register_module()
-class VOCXMLLabels(ImageLabelSource):
+class VOCXMLLabels(ItemwiseLabelSource):
     """Classes of the annotated objects in ``<xml_dir>/<id>.xml``, PASCAL VOC's box annotations.
 
     Args:
@@ -177,7 +183,7 @@ class VOCXMLLabels(ImageLabelSource):
 
 
 @TASK_UTILS.register_module()
-class FileLabels(ImageLabelSource):
+class FileLabels(ItemwiseLabelSource):
     """Labels from one file, recognised by its ending.
 
     - ``.npy``: a dict from id to multi-hot vector, saved with ``np.save``. The format stores it as a pickle, which can
@@ -226,7 +232,7 @@ class FileLabels(ImageLabelSource):
 
 
 @TASK_UTILS.register_module()
-class COCOInstanceLabels(ImageLabelSource):
+class COCOInstanceLabels(ItemwiseLabelSource):
     """Classes of the annotations in a COCO instances JSON; images are found by file name, classes by name.
 
     An image of the file without annotations has no label, an image that the file does not list is a problem.
