@@ -61,3 +61,7 @@ INFERENCERS = _child('inferencer', mmseg_registry.INFERENCERS, 'mmseg.apis')
 
 # Pooling of patch scores into image scores; one registry for every head of every method.
 POOLINGS = Registry('pooling', scope='mmwsss', locations=['mmwsss.models.poolings'])
+
+# Refiners of maps and the steps that lead from maps to masks; see mmwsss.refiners and mmwsss.pseudo_labels.
+REFINERS = Registry('refiner', scope='mmwsss', locations=['mmwsss.refiners'])
+PSEUDO_LABEL_STEPS = Registry('pseudo-label step', scope='mmwsss', locations=['mmwsss.pseudo_labels'])

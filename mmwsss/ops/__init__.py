@@ -9,6 +9,7 @@ from .affine import (
     undo_flips,
     untile_views,
 )
+from .channels import present_channels
 from .resize import (
     halfpixel_matrix,
     resize_align_corners,
@@ -24,6 +25,7 @@ __all__ = [
     'crop_and_resize',
     'halfpixel_matrix',
     'patch_level_records',
+    'present_channels',
     'resize_align_corners',
     'resize_matrices',
     'resize_mirror',

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 from vectors import PARITY_DIR, untested_files
 
-METHODS = sorted(
-    file.stem.removeprefix('test_') for file in Path(__file__).parent.glob('test_*.py') if file.stem != 'test_guard'
-)
+MODULES = sorted(file.stem for file in Path(__file__).parent.glob('test_*.py') if file.stem != 'test_guard')
+# A method is complete when it has a file of its own; blocks of methods still to come are tested in test_*_vectors.py.
+METHODS = [name.removeprefix('test_') for name in MODULES if not name.endswith('_vectors')]
 
 
 @pytest.mark.parametrize('method', METHODS)
 def test_every_vector_has_a_test(method: str) -> None:
     if not (PARITY_DIR / method).is_dir():
         pytest.skip(f'no parity vectors at {PARITY_DIR / method}')
-    importlib.import_module(f'test_{method}')
+    for module in MODULES:
+        importlib.import_module(module)
     assert untested_files(method) == []
 
 

@@ -1,0 +1,1 @@
+"""Registered steps of a pseudo labeler."""
