@@ -25,7 +25,8 @@ class LabelState:
         images: (B, 3, H, W) RGB in 0..255, any dtype; None where no step needs them.
         labels: (B, K) multi-hot image labels over the foreground classes; None where they are unknown.
         boxes: (B, 4) top, bottom, left, right of the real pixels in an image padded to ``size``.
-        bg_setting: background setting of :func:`~mmwsss.pseudo_labels.maps_to_mask` for steps without one of their own.
+        bg_setting: background setting of :func:`~mmwsss.pseudo_labels.maps_to_mask` for steps without one of their own;
+            the step that decides the mask leaves the one it used, None where there is no such number.
         mask: (B, H, W) int64, 255 where ignored; None until a step decides it.
     """
 
@@ -35,7 +36,7 @@ class LabelState:
     images: Tensor | None = None
     labels: Tensor | None = None
     boxes: Tensor | None = None
-    bg_setting: float = 1.0
+    bg_setting: float | None = 1.0
     mask: Tensor | None = None
 
     @property

@@ -38,5 +38,9 @@ class CAMClassifier(WeakSegmentor):
 
     def pseudo_maps(self, maps: Tensor, labels: Tensor | None, scores: Tensor) -> Tensor:
         """Maps of the present classes, or of those with a score above ``label_threshold`` without labels."""
-        present = labels if labels is not None else (scores > self.test_cfg['label_threshold']).to(maps)
+        present = self.presumed_labels(scores) if labels is None else labels
         return maps * present[:, :, None, None]
+
+    def presumed_labels(self, scores: Tensor) -> Tensor:
+        """Classes with a score above ``label_threshold``."""
+        return (scores > self.test_cfg['label_threshold']).to(scores)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import mmcv
@@ -15,9 +16,10 @@ from mmseg.models.segmentors import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mmwsss.ops import resize_align_corners, resize_mirror
+from mmwsss.ops import present_channels, resize_align_corners, resize_mirror
 from mmwsss.pseudo_labels import maps_to_mask
-from mmwsss.registry import MODELS, TASK_UTILS
+from mmwsss.pseudo_labels.labeler import LabelState, PseudoLabeler
+from mmwsss.registry import MODELS
 
 UPSAMPLERS = {
     'align_corners': resize_align_corners,
@@ -34,9 +36,9 @@ class WeakSegmentor(BaseSegmentor):
     Args:
         test_cfg: ``bg_setting`` is the background setting of :func:`~mmwsss.pseudo_labels.maps_to_mask`;
             ``use_image_labels`` masks the pseudo masks (never ``pred_sem_seg``) with the samples' image labels where
-            the samples carry them; ``upsample`` is the rule for enlarging maps, a key of :data:`UPSAMPLERS`;
-            ``refiner`` is the config of a registered refiner of the pseudo masks, for which ``refiner_upsample`` may be
-            another rule.
+            the samples carry them; ``upsample`` is the rule for enlarging maps, a key of :data:`UPSAMPLERS`.
+        pseudo_labeler: config of a :class:`~mmwsss.pseudo_labels.labeler.PseudoLabeler` that makes the pseudo masks
+            from the network's maps; without one they are decided from the enlarged :meth:`pseudo_maps`.
     """
 
     has_background_channel = False
@@ -49,6 +51,7 @@ class WeakSegmentor(BaseSegmentor):
         neck: dict | None = None,
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
+        pseudo_labeler: dict | None = None,
         data_preprocessor: dict | None = None,
         pretrained: str | None = None,
         init_cfg: dict | None = None,
@@ -60,20 +63,18 @@ class WeakSegmentor(BaseSegmentor):
         self.neck = MODELS.build(neck) if neck is not None else None
         self.head = MODELS.build(head)
         self.train_cfg = train_cfg
-        self.test_cfg = dict(
-            bg_setting=self.default_bg_setting, use_image_labels=True, upsample='align_corners', refiner=None
-        )
+        self.test_cfg = dict(bg_setting=self.default_bg_setting, use_image_labels=True, upsample='align_corners')
         self.test_cfg.update(test_cfg or {})
-        self.test_cfg['refiner_upsample'] = self.test_cfg.get('refiner_upsample') or self.test_cfg['upsample']
-        for key in ('upsample', 'refiner_upsample'):
-            if self.test_cfg[key] not in UPSAMPLERS:
-                raise ValueError(f'test_cfg.{key} has to be one of {tuple(UPSAMPLERS)}, got {self.test_cfg[key]!r}')
-        if self.test_cfg['refiner'] and not self.has_background_channel:
+        if unknown := {'refiner', 'refiner_upsample'} & self.test_cfg.keys():
             raise ValueError(
-                f'test_cfg.refiner needs maps with a background channel, which {type(self).__name__} does not make; '
-                'set test_cfg.refiner=None'
+                f'test_cfg.{min(unknown)} is not an option; refine by a Refine step of pseudo_labeler, see '
+                'configs/_base_/pseudo_labels'
             )
-        self.refiner = TASK_UTILS.build(self.test_cfg['refiner']) if self.test_cfg['refiner'] else None
+        if self.test_cfg['upsample'] not in UPSAMPLERS:
+            raise ValueError(
+                f'test_cfg.upsample has to be one of {tuple(UPSAMPLERS)}, got {self.test_cfg["upsample"]!r}'
+            )
+        self.pseudo_labeler = None if pseudo_labeler is None else PseudoLabeler(**pseudo_labeler)
         self.num_classes = self.head.num_classes
 
     @abstractmethod
@@ -90,6 +91,14 @@ class WeakSegmentor(BaseSegmentor):
             scores: (B, K) predicted image scores.
         """
 
+    def presumed_labels(self, scores: Tensor) -> Tensor | None:
+        """Image labels (B, K) that a pseudo mask without true ones goes by; None where it may hold every class."""
+        return None
+
+    def network_maps(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Raw localization maps (B, C, h, w) and image scores (B, K) of images (B, 3, H, W)."""
+        return self.localize(self.extract_feat(inputs))
+
     def extract_feat(self, inputs: Tensor) -> Tensor:
         """Conditioned features (B, D, h, w) of images (B, 3, H, W)."""
         return self.condition(self.backbone(inputs)[-1])
@@ -100,7 +109,7 @@ class WeakSegmentor(BaseSegmentor):
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict] | None = None) -> Tensor:
         """Label-free maps (B, C, H, W) at the size of ``inputs``."""
-        maps, scores = self.localize(self.extract_feat(inputs))
+        maps, scores = self.network_maps(inputs)
         return self.enlarge(self.pseudo_maps(maps, None, scores), inputs.shape[-2:])
 
     def _forward(self, inputs: Tensor | dict, data_samples: list | None = None) -> Tensor:
@@ -111,59 +120,88 @@ class WeakSegmentor(BaseSegmentor):
         """Predict masks and maps at ``ori_shape``.
 
         Each returned sample carries ``pred_sem_seg`` (decided without image labels), ``localization_maps``,
-        ``pseudo_maps`` and ``pseudo_mask`` (with image labels where ``used_image_labels`` in its metainfo is True) and
-        ``image_scores`` (K,).
+        ``pseudo_mask`` (with image labels where ``used_image_labels`` in its metainfo is True), ``pseudo_maps`` where
+        the mask was decided from them by a background setting, and ``image_scores`` (K,).
         """
         samples = data_samples or [SegDataSample(metainfo=dict(ori_shape=tuple(inputs.shape[-2:]))) for _ in inputs]
         labels = self._labels_to_use(samples)
-        maps, scores = self.localize(self.extract_feat(inputs))
+        maps, scores = self.network_maps(inputs)
         label_free = self.pseudo_maps(maps, None, scores)
-        present = None if labels is None else self._over_channels(labels)[:, :, None, None]
-        located = maps if present is None else maps * present
-        pseudo = label_free if labels is None else self.pseudo_maps(maps, labels, scores)
+        located = maps if labels is None else maps * present_channels(labels, maps.shape[1])[:, :, None, None]
         for i, sample in enumerate(samples):
             size = sample.ori_shape[:2]
             free, loc = (self.enlarge(m[i : i + 1], size)[0] for m in (label_free, located))
-            psd = self.refine(pseudo[i : i + 1], sample, size)
-            if present is not None:
-                psd = psd * present[i]  # a refiner gives every class some probability
-            sample.set_metainfo(dict(used_image_labels=labels is not None, bg_setting=self.test_cfg['bg_setting']))
+            pseudo = self.pseudo_label(
+                maps[i : i + 1], scores[i : i + 1], sample, None if labels is None else labels[i : i + 1]
+            )
+            sample.set_metainfo(
+                dict(
+                    used_image_labels=labels is not None,
+                    bg_setting=self.test_cfg['bg_setting'],
+                    pseudo_bg_setting=pseudo.bg_setting,
+                )
+            )
             sample.pred_sem_seg = PixelData(data=self.decide(free)[None])
             sample.localization_maps = PixelData(data=loc)
-            sample.pseudo_maps = PixelData(data=psd)
-            sample.pseudo_mask = PixelData(data=self.decide(psd)[None])
+            sample.pseudo_mask = PixelData(data=pseudo.mask)
+            if pseudo.bg_setting is not None:
+                sample.pseudo_maps = PixelData(data=pseudo.maps[0])
             sample.image_scores = scores[i]
         return samples
 
     def decide(self, maps: Tensor) -> Tensor:
-        """Mask (H, W) of maps (C, H, W) at the configured background setting."""
+        """Mask (..., H, W) of maps (..., C, H, W) at the configured background setting."""
         return maps_to_mask(maps, self.test_cfg['bg_setting'], self.has_background_channel)
 
     def enlarge(self, maps: Tensor, size: Sequence[int]) -> Tensor:
         """Resize maps (B, C, h, w) bilinearly to ``size`` by the configured rule."""
         return UPSAMPLERS[self.test_cfg['upsample']](maps.float(), tuple(size))
 
-    def refine(self, maps: Tensor, sample: SegDataSample, size: Sequence[int]) -> Tensor:
-        """Enlarge the pseudo maps (1, C, h, w) of ``sample`` to ``size`` and refine them on its image, (C, H, W).
+    def pseudo_label(
+        self, maps: Tensor, scores: Tensor, sample: SegDataSample, labels: Tensor | None = None
+    ) -> LabelState:
+        """Pseudo mask of one image from the network's maps (1, C, h, w) and scores (1, K); no network is run.
+
+        Args:
+            sample: says the size of the mask, ``ori_shape``, and where the image is, ``img_path``.
+            labels: (1, K) image labels, None when the mask must not use them.
+
+        Returns:
+            The state after the last step, its ``mask`` (1, H, W).
+        """
+        if self.pseudo_labeler is not None:
+            known = labels if labels is not None else self.presumed_labels(scores)
+            return self.pseudo_labeler(self.label_state(maps, sample, known))
+        final = self.enlarge(self.pseudo_maps(maps, labels, scores), sample.ori_shape[:2])
+        return replace(self.label_state(final, sample, labels), mask=self.decide(final))
+
+    def label_state(self, maps: Tensor, sample: SegDataSample, labels: Tensor | None = None) -> LabelState:
+        """What the pseudo labeler gets for one image; the image itself is read only when a step needs it.
 
         Raises:
-            ValueError: a refiner is configured and the sample does not say where its image is.
+            ValueError: a step needs the image and ``sample`` does not say where it is.
         """
-        if self.refiner is None:
-            return self.enlarge(maps, size)[0]
-        if sample.get('img_path') is None:
-            raise ValueError('test_cfg.refiner needs the image file; give images by path, or set test_cfg.refiner=None')
-        image = mmcv.imread(sample.img_path, channel_order='rgb')
-        image = torch.from_numpy(image).to(maps.device).permute(2, 0, 1)
-        return self.refiner(image, UPSAMPLERS[self.test_cfg['refiner_upsample']](maps.float(), tuple(size))[0])
+        images = None
+        if self.pseudo_labeler is not None and self.pseudo_labeler.needs_images:
+            if sample.get('img_path') is None:
+                raise ValueError(
+                    'the pseudo labeler needs the image file; give images by path, or set model.pseudo_labeler=None'
+                )
+            image = mmcv.imread(sample.img_path, channel_order='rgb')
+            images = torch.from_numpy(image).to(maps.device).permute(2, 0, 1)[None]
+        return LabelState(
+            maps=maps.float(),
+            has_background=self.has_background_channel,
+            size=tuple(sample.ori_shape[:2]),
+            images=images,
+            labels=labels,
+            bg_setting=self.test_cfg['bg_setting'],
+        )
 
     def _labels_to_use(self, samples: list[SegDataSample]) -> Tensor | None:
         if not self.test_cfg['use_image_labels'] or not all('image_labels' in sample for sample in samples):
             return None
         return stack_image_labels(samples, self.num_classes - 1)
-
-    def _over_channels(self, labels: Tensor) -> Tensor:
-        return with_background(labels) if self.has_background_channel else labels
 
 
 def first_view(inputs: Tensor | dict[str, Tensor]) -> Tensor:

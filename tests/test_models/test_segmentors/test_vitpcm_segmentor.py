@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from unittest import mock
 
 import mmcv
@@ -14,6 +15,7 @@ from mmwsss.models.losses.equivariance import equivariance_loss, equivariance_ta
 from mmwsss.models.segmentors import ViTPCM
 from mmwsss.models.segmentors.vitpcm import view_records
 from mmwsss.ops import tile_views, untile_views
+from mmwsss.pseudo_labels.labeler import LabelState, LabelStep, PseudoLabeler
 from mmwsss.registry import MODELS
 
 LABELS = [[1, 0, 0], [0, 1, 0], [1, 0, 1], [0, 0, 0]]
@@ -210,37 +212,48 @@ def test_equivariance_needs_a_second_view(build, batch) -> None:
             build().loss(one, samples)
 
 
-class Spreading:
-    """A refiner that leaves some probability to every class, most of it to the last."""
+class Spreading(LabelStep):
+    """Decides for the last class of those that the labels allow, whatever the maps say."""
 
-    def __call__(self, image: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
-        assert image.shape == (3, *probabilities.shape[1:])
-        refined = torch.full_like(probabilities, 0.1)
-        refined[-1] = 0.7
-        return refined
+    needs_images = True
+    decides = True
+
+    def __call__(self, state: LabelState) -> LabelState:
+        assert state.images.shape == (1, 3, *state.size)
+        allowed = torch.ones_like(state.maps[:, :, 0, 0]) if state.present is None else state.present.to(state.maps)
+        maps = (allowed * torch.arange(1, allowed.shape[1] + 1))[..., None, None].expand(-1, -1, *state.size)
+        return replace(state, maps=maps, mask=maps.argmax(dim=1))
 
 
-def test_refined_maps_keep_to_the_image_labels(build, make_samples, tmp_path) -> None:
+@pytest.fixture
+def spreading(build):
     model = build()
-    model.refiner = Spreading()
+    model.pseudo_labeler = PseudoLabeler([Spreading()])
+    return model
+
+
+def test_a_pseudo_labeler_gets_image_and_labels(spreading, make_samples, tmp_path) -> None:
     path = str(tmp_path / 'image.png')
     mmcv.imwrite(np.zeros((16, 16, 3), dtype=np.uint8), path)
     with_labels, without = make_samples([[1, 0, 0]]), make_samples(None, count=1)
     for sample in (*with_labels, *without):
         sample.set_metainfo(dict(img_path=path))
     images = torch.randn(1, 3, 16, 16)
-    (sample,) = model.predict(images, with_labels)
+    (sample,) = spreading.predict(images, with_labels)
     assert (sample.pseudo_maps.data[2:] == 0).all()
     assert (sample.pseudo_maps.data[:2] > 0).all()
-    assert set(sample.pseudo_mask.data.unique().tolist()) <= {0, 1}
-    (free,) = model.predict(images, without)
+    assert (sample.pseudo_mask.data == 1).all()
+    (free,) = spreading.predict(images, without)
     assert (free.pseudo_mask.data == 3).all()
 
 
-def test_refiner_needs_the_image_file(build, make_samples) -> None:
-    model = build()
-    model.refiner = Spreading()
+def test_a_pseudo_labeler_needs_the_image_file(spreading, make_samples) -> None:
     samples = make_samples(None, count=1)
     samples[0].set_metainfo(dict(img_path=None))  # what mmseg sets for an image given as an array
-    with pytest.raises(ValueError, match=r'needs the image file; give images by path, or set test_cfg\.refiner=None'):
-        model.predict(torch.randn(1, 3, 16, 16), samples)
+    with pytest.raises(ValueError, match=r'needs the image file; give images by path, or set model\.pseudo_labeler'):
+        spreading.predict(torch.randn(1, 3, 16, 16), samples)
+
+
+def test_a_moved_option_is_named(build) -> None:
+    with pytest.raises(ValueError, match=r'test_cfg\.refiner is not an option; refine by a Refine step'):
+        build(test_cfg=dict(refiner=dict(type='DenseCRF')))

@@ -13,6 +13,7 @@ from mmwsss.models.segmentors.weak_segmentor import (
     stack_image_labels,
     with_background,
 )
+from mmwsss.ops import present_channels
 
 
 class Fixed(WeakSegmentor):
@@ -31,7 +32,7 @@ class Fixed(WeakSegmentor):
         return self.given, self.given.amax((2, 3))[:, int(self.has_background_channel) :]
 
     def pseudo_maps(self, maps, labels, scores):
-        return maps if labels is None else maps * self._over_channels(labels)[:, :, None, None]
+        return maps if labels is None else maps * present_channels(labels, maps.shape[1])[:, :, None, None]
 
 
 @pytest.fixture
