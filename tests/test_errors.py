@@ -65,8 +65,8 @@ def test_missing_weights_of_the_backbone(cfg: Config, tmp_path: Path) -> None:
         Runner.from_cfg(cfg).train()
 
 
-def test_refiner_of_maps_without_background(data_dir: Path, tmp_path: Path) -> None:
+def test_pseudo_labeler_that_decides_nothing(data_dir: Path, tmp_path: Path) -> None:
     cfg = tiny_config(CONFIGS / 'cam_shapes.py', write_data(data_dir, 'ShapesDataset'), tmp_path)
-    cfg.model.test_cfg.refiner = dict(type='DenseCRF')
-    with pytest.raises(ValueError, match=r'CAMClassifier does not make; set test_cfg\.refiner=None'):
+    cfg.model.pseudo_labeler = dict(steps=[dict(type='MaskAbsent')])
+    with pytest.raises(ValueError, match=r'no step decides a mask \(steps: MaskAbsent\); end the chain with'):
         Runner.from_cfg(cfg)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor
 
 
 class Refiner(ABC):
     """Makes maps follow the images; every refiner is called alike and is built from ``REFINERS``."""
+
+    needs_background: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, images: Tensor, maps: Tensor, labels: Tensor | None = None) -> Tensor:

@@ -1,0 +1,209 @@
+"""Permutohedral lattice and mean field on the CPU: compiled loops, shared among plain threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from importlib import import_module
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+VECTOR = 8  # rows of channels are padded to multiples of this many floats
+LISTED = 4  # lists of points are padded to multiples of this, with points of weight 0
+NEVER = -1e9  # logarithm of the probability of a channel that only pads
+SMALL = 2048  # items that one thread does sooner than several
+TILE = 32  # pixels of a tile share lattice vertices; walking tile by tile keeps these in the cache
+GAUSSIAN_LATTICES = 4  # lattices of image sizes that are kept
+
+
+class CpuLattice:
+    """Lattice of (N, d) float32 CPU features; see :class:`~mmwsss.refiners.permutohedral.PermutohedralLattice`.
+
+    Vertices hold lists of their points, so that splatting, like all other passes, writes each row in one thread only
+    and sums in the same order whatever the number of threads.
+
+    Args:
+        features: (N, d) float32.
+        low, strides: (d,) lowest coordinate and int64 weight of each lattice coordinate in the vertex code.
+        factors: (d,) float32 scale of each feature.
+        normalise: scale the weights of each point by one over the root of its kernel mass.
+    """
+
+    def __init__(self, features: Tensor, low: Tensor, strides: Tensor, factors: Tensor, normalise: bool) -> None:
+        points, dims = features.shape
+        codes = np.empty((points, dims + 1), np.int64)
+        self.weights = np.empty((points, dims + 1), np.float32)
+        args = (tensor.contiguous().numpy() for tensor in (features, factors, low, strides))
+        share(build_kernels().simplices, points, *args, codes, self.weights)
+        self.vertex = np.empty((points, dims + 1), np.int32)
+        self._number(codes.reshape(-1), strides.numpy(), dims + 1)
+        self.scale = np.float32(1 / (1 + 2.0**-dims))
+        if normalise:
+            norm = self.filter(np.ones((points, 1), np.float32))
+            norm = 1 / np.sqrt(norm + np.float32(1e-20))
+            share(kernels().scale_points, points, self.weights, norm)
+            share(kernels().scale_lists, len(self.points), self.points, self.point_weights, norm)
+
+    def _number(self, codes: np.ndarray, strides: np.ndarray, corners: int) -> None:
+        """Number the vertices, list the points of each and find its neighbours."""
+        vertex, weights = self.vertex.reshape(-1), self.weights.reshape(-1)
+        # Each of several hash tables is filled and read by one thread.
+        parts = min(torch.get_num_threads(), 1 + len(codes) // SMALL)
+        found = each(build_kernels().number_vertices, parts, codes, vertex, corners)
+        keys, counts = (np.concatenate(column) for column in list(zip(*found))[:2])
+        offsets = np.cumsum([0] + [len(part[0]) for part in found])
+        self.starts = np.concatenate(([0], np.cumsum(-(-counts // LISTED) * LISTED)))
+        self.points = np.zeros(self.starts[-1], np.int32)
+        self.point_weights = np.zeros(self.starts[-1], np.float32)
+        target = (weights, vertex, self.starts.copy(), self.points, self.point_weights, corners)
+        each(lambda count, part: build_kernels().list_points(codes, *target, offsets[part], count, part), parts)
+        self.num_vertices = len(keys)
+        neighbours = np.full((corners, len(keys) + 1, 2), len(keys), np.int32)
+        shifts = strides.sum() - corners * np.append(strides, 0)
+        each(
+            lambda count, part: build_kernels().find_neighbours(
+                keys, shifts, *found[part][2:], neighbours, offsets[part], count, part
+            ),
+            parts,
+        )
+        # The dense grid of positions is blurred tile by tile, two directions at once, which spares traffic to memory.
+        # In more dimensions the neighbours of neighbours are too scattered for that, but runs of vertices can be
+        # blurred in place.
+        self.neighbours = neighbours if corners == 3 else None
+        self.chains = None
+        if self.neighbours is None:
+            self.chains = each(lambda count, direction: _chains(neighbours[direction, :-1]), corners)
+
+    def blurred(self, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
+        """Values (N, W) splatted into ``grid`` (M + 1, W) and blurred there."""
+        grid[-1] = 0  # the missing vertex
+        share(kernels().splat, self.num_vertices, values, self.starts, self.points, self.point_weights, grid)
+        if self.chains is not None:
+            for order, starts in self.chains:
+                share(kernels().blur_chains, len(starts) - 1, grid, order, starts)
+            return grid
+        other = np.empty_like(grid)
+        other[-1] = 0
+        share(kernels().blur_twice, self.num_vertices, grid, *self.neighbours[:2], other)
+        share(kernels().blur, self.num_vertices, other, self.neighbours[2], grid)
+        return grid
+
+    def filter(self, values: np.ndarray) -> np.ndarray:
+        """Filter (N, C) float32."""
+        out = np.empty_like(values)
+        grid = self.blurred(values, np.empty((self.num_vertices + 1, values.shape[1]), np.float32))
+        share(kernels().slice_points, len(out), grid, self.vertex, self.weights, self.scale, out)
+        return out
+
+
+def cpu_mean_field(
+    log_probabilities: Tensor,
+    order: np.ndarray,
+    gaussian: tuple[float, CpuLattice | None],
+    bilateral: tuple[float, CpuLattice | None],
+    iterations: int,
+) -> Tensor:
+    """Marginals (C, N) of logarithms (C, N).
+
+    Args:
+        log_probabilities: (C, N) float32.
+        order: (N,) order of the points in the lattices.
+        gaussian, bilateral: weight and lattice of 2-D and 5-D features; without a lattice the kernel is left out.
+        iterations: mean-field steps.
+    """
+    classes, points = log_probabilities.shape
+    width = -(-classes // VECTOR) * VECTOR
+    unary = np.full((points, width), NEVER, np.float32)
+    q = np.empty((points, width), np.float32)
+    share(kernels().gather_points, points, log_probabilities.contiguous().numpy(), order, unary)
+    silence = [_no_message(points, corners, width) for corners in (3, 6)]
+    rows = [lattice.num_vertices + 1 if lattice else 0 for _, lattice in (gaussian, bilateral)]
+    grids = [np.empty((count, width), np.float32) for count in rows]
+    for step in range(iterations + 1):
+        messages = silence
+        if step:
+            messages = [
+                (lattice.blurred(q, grid), lattice.vertex, lattice.weights, np.float32(weight * lattice.scale))
+                if lattice
+                else nothing
+                for (weight, lattice), grid, nothing in zip((gaussian, bilateral), grids, silence)
+            ]
+        share(kernels().mean_field_update, points, unary, *messages[0], *messages[1], q)
+    out = torch.empty(classes, points)
+    share(kernels().scatter_points, points, q, order, out.numpy())
+    return out
+
+
+def _no_message(points: int, corners: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.float32]:
+    """Grid, vertices, weights and scale that add zero to every point."""
+    vertex = np.zeros((points, corners), np.int32)
+    return np.zeros((1, width), np.float32), vertex, vertex.view(np.float32), np.float32(0)
+
+
+def _chains(neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Runs of two and more neighbours (M, 2) along one direction: their vertices, and where each run starts."""
+    order, starts = np.empty(len(neighbours), np.int32), np.empty(len(neighbours) // 2 + 1, np.int32)
+    runs = build_kernels().list_chains(neighbours, order, starts)
+    return order[: starts[runs]].copy(), starts[: runs + 1].copy()
+
+
+@lru_cache(maxsize=GAUSSIAN_LATTICES)
+def tile_order(height: int, width: int) -> np.ndarray:
+    """Indices (height * width,) int32 of the pixels of an image, tile by tile."""
+    y, x = np.divmod(np.arange(height * width), width)
+    return np.lexsort((x, y, x // TILE, y // TILE)).astype(np.int32)
+
+
+def share(kernel: Callable, count: int, *args: Any) -> None:
+    """Run ``kernel(*args, first, last)`` on ranges that make up 0..count, one in each thread."""
+    threads = torch.get_num_threads() if count > SMALL else 1
+    bounds = [count * i // threads for i in range(threads + 1)]
+    _run([(kernel, *args, *pair) for pair in pairwise(bounds)])
+
+
+def each(kernel: Callable, parts: int, *args: Any) -> list[Any]:
+    """Results of ``kernel(*args, parts, part)`` for every part, each in a thread."""
+    return _run([(kernel, *args, parts, part) for part in range(parts)])
+
+
+def _run(calls: list[tuple]) -> list[Any]:
+    futures = [_pool().submit(*call) for call in calls[1:]]
+    function, *args = calls[0]
+    first = function(*args)
+    return [first, *(future.result() for future in futures)]
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    # Tasks never submit tasks, so any number of callers can share the pool without waiting for each other for ever.
+    return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix='lattice')
+
+
+# Threads do not survive a fork, a worker of a data loader makes its own.
+if hasattr(os, 'register_at_fork'):  # not on Windows, which does not fork either
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def kernels() -> ModuleType:
+    """The compiled kernels that filter; raises ImportError where numba is missing."""
+    return _compiled('lattice_kernels')
+
+
+def build_kernels() -> ModuleType:
+    """The compiled kernels that build a lattice; raises ImportError where numba is missing."""
+    return _compiled('lattice_build_kernels')
+
+
+@lru_cache(maxsize=2)
+def _compiled(name: str) -> ModuleType:
+    try:
+        return import_module(f'.{name}', __package__)
+    except ImportError as error:
+        raise ImportError(f"the lattice on the CPU needs numba ({error}); install it or set backend='torch'") from error
