@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import json
-import math
 import os
 import platform
 import subprocess
@@ -19,6 +17,9 @@ from mmengine.config import Config
 
 import mmwsss
 from mmwsss.compat import has_compiled_ops
+from mmwsss.utils.files import write_json
+
+from .protocols import protocol_of_score
 
 _TAGS = '+tags'
 _MODULES = ('torch', 'numpy', 'mmengine', 'mmcv', 'mmseg', 'mmpretrain', 'mmwsss', 'cv2')
@@ -45,38 +46,51 @@ def write_metrics_json(
         'scores': metrics,
         'per_class': per_class or {},
         'protocol': protocol if protocol is not None else protocol_from_scores(metrics),
-        'config': {
-            'filename': cfg.filename,
-            'sha256': hashlib.sha256(cfg.pretty_text.encode()).hexdigest(),
-        },
+        'config': {'filename': cfg.filename, 'sha256': config_sha256(cfg)},
         'checkpoint': None if checkpoint is None else os.fspath(checkpoint),
         'seed': seed,
+        **circumstances(),
+    }
+    return write_json(path, record)
+
+
+def config_sha256(cfg: Config) -> str:
+    """Hexadecimal SHA-256 of the text which ``cfg.dump('x.py')`` writes."""
+    return hashlib.sha256(cfg.pretty_text.encode()).hexdigest()
+
+
+def circumstances() -> dict[str, Any]:
+    """Git revision, versions, device and date (UTC) of a result made now."""
+    return {
         'git': git_revision(),
         'versions': versions(),
         'device': device_name(),
         'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
     }
-    text = json.dumps(_jsonable(record), indent=2, ensure_ascii=False, allow_nan=False) + '\n'
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
-        temporary.write_text(text, encoding='utf-8')
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
 
 
-def protocol_from_scores(metrics: Mapping[str, float], scales: str = 'single scale') -> str:
-    """Protocol in words, read from the score names: which of them used ground-truth image labels.
+def protocol_from_scores(metrics: Mapping[str, float], scales: str | None = None) -> str:
+    """Protocol in words, read from the score names: which views were used, and for what ground-truth image labels.
+
+    Args:
+        scales: what to say about the views; by default 'single scale', or 'several scales' where a score of a protocol
+            with 'ms' is among ``metrics``.
 
     >>> protocol_from_scores({'seg_mIoU': 50.0, 'maps_mIoU+tags': 60.0})
     'single scale; image labels used for: maps'
+    >>> protocol_from_scores({'ss_mIoU': 50.0, 'ms+flip+tags_mIoU': 60.0}, 'ms at scales 0.5, 1')
+    'ms at scales 0.5, 1; protocols: ss, ms+flip+tags; image labels used for: ms+flip+tags'
     """
     names = [name.rsplit('/', 1)[-1] for name in metrics]
-    parts = dict.fromkeys(name.split('_')[0] for name in names if name.endswith(_TAGS))
-    return f'{scales}; image labels used for: {", ".join(parts) or "nothing"}'
+    protocols = [protocol for name in names if (protocol := protocol_of_score(name)) is not None]
+    used = [name.split('_')[0] for name in names if name.endswith(_TAGS)]
+    used += [protocol.name for protocol in protocols if protocol.tags]
+    if scales is None:
+        scales = 'several scales' if any(protocol.multi_scale for protocol in protocols) else 'single scale'
+    parts = [scales]
+    if protocols:
+        parts.append(f'protocols: {", ".join(protocol.name for protocol in protocols)}')
+    return '; '.join([*parts, f'image labels used for: {", ".join(dict.fromkeys(used)) or "nothing"}'])
 
 
 def git_revision() -> dict[str, Any] | None:
@@ -112,15 +126,3 @@ def _git(folder: Path, *arguments: str) -> str | None:
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _jsonable(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_jsonable(entry) for entry in value]
-    if hasattr(value, 'item') and callable(value.item):  # numpy and torch scalars
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value

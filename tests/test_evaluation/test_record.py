@@ -67,6 +67,14 @@ def test_protocol(names, expected):
     assert protocol_from_scores(dict.fromkeys(names, 1.0)) == f'single scale; image labels used for: {expected}'
 
 
+def test_protocols_of_scores_are_mentioned():
+    scores = dict.fromkeys(['test/ss_mIoU', 'ms+flip+crf+tags_mIoU', 'mAP'], 1.0)
+    words = 'protocols: ss, ms+flip+crf+tags; image labels used for: ms+flip+crf+tags'
+    assert protocol_from_scores(scores) == f'several scales; {words}'
+    assert protocol_from_scores(scores, 'ms at scales 0.5, 1') == f'ms at scales 0.5, 1; {words}'
+    assert protocol_from_scores({'ss_mIoU': 1.0}) == 'single scale; protocols: ss; image labels used for: nothing'
+
+
 def test_git_revision(tmp_path, monkeypatch):
     def git(*arguments):
         identity = ['-c', 'user.name=a', '-c', 'user.email=a@b.c']
