@@ -4,6 +4,7 @@ _base_ = [
     '../_base_/datasets/coco14_384.py',
     '../_base_/schedules/vitpcm_two_phase.py',
     '../_base_/default_runtime.py',
+    '../_base_/pseudo_labels/crf.py',
 ]
 model = dict(
     backbone=dict(
@@ -13,6 +14,6 @@ model = dict(
         )
     ),
     head=dict(num_classes=81),
-    test_cfg=dict(refiner=dict(type='DenseCRF')),
+    pseudo_labeler={{_base_.pseudo_labeler}},
 )
 train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=102560, val_interval=102560)

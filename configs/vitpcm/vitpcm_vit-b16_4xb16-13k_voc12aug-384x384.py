@@ -4,6 +4,7 @@ _base_ = [
     '../_base_/datasets/voc12aug_384.py',
     '../_base_/schedules/vitpcm_two_phase.py',
     '../_base_/default_runtime.py',
+    '../_base_/pseudo_labels/crf.py',
 ]
 model = dict(
     backbone=dict(
@@ -12,6 +13,6 @@ model = dict(
             checkpoint='https://storage.googleapis.com/vit_models/imagenet21k%2Bimagenet2012/ViT-B_16.npz',
         )
     ),
-    test_cfg=dict(refiner=dict(type='DenseCRF')),
+    pseudo_labeler={{_base_.pseudo_labeler}},
 )
 train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=13200, val_interval=13200)

@@ -1,2 +1,2 @@
 _base_ = './vitpcm_vit-b16_4xb16-13k_voc12aug-384x384.py'
-model = dict(test_cfg=dict(refiner=None))
+model = dict(pseudo_labeler=None)

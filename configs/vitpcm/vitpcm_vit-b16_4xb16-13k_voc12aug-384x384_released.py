@@ -1,8 +1,20 @@
 _base_ = './vitpcm_vit-b16_4xb16-13k_voc12aug-384x384.py'
 # What the released code does where it differs: labels from the resized mask, background included; validation at 384 px
 # every epoch with image labels; the checkpoint with the best validation mIoU is kept and training stops 60 epochs after it;
-# maps are enlarged with mirrored half-pixel borders before the CRF.
-model = dict(test_cfg=dict(refiner_upsample='skimage'))
+# maps are enlarged with mirrored half-pixel borders before the CRF, in which
+# absent classes take part.
+model = dict(
+    pseudo_labeler=dict(
+        steps=[
+            dict(type='MaskAbsent'),
+            dict(type='PeakNormalize'),
+            dict(type='Distribution'),
+            dict(type='Resize', rule='skimage'),
+            dict(type='Refine', refiner=dict(type='DenseCRF'), prune=False),
+            dict(type='Decide'),
+        ]
+    )
+)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='LoadAnnotations'),

@@ -11,6 +11,7 @@ from .affine import (
 )
 from .channels import present_channels
 from .resize import (
+    RESIZERS,
     halfpixel_matrix,
     resize_align_corners,
     resize_matrices,
@@ -20,6 +21,7 @@ from .resize import (
 )
 
 __all__ = [
+    'RESIZERS',
     'apply_flips',
     'apply_record',
     'crop_and_resize',

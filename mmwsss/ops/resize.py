@@ -5,6 +5,8 @@ All of them are separable, so each rule is a matrix ``(n_out, n_in)`` per axis a
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -98,3 +100,11 @@ def _gaussian_matrix(n: int, sigma: float, truncate: float = 4.0) -> Tensor:
     weights = weights / weights.sum()
     taps = _mirror(torch.arange(n)[:, None] + shift, n)
     return torch.zeros(n, n, dtype=torch.float64).scatter_add_(1, taps, weights.expand_as(taps).contiguous())
+
+
+# Rules for the size of maps by name, each called as rule(maps (B, C, h, w), (H, W)).
+RESIZERS = {
+    'align_corners': resize_align_corners,
+    'half_pixel': partial(F.interpolate, mode='bilinear', align_corners=False),
+    'skimage': resize_mirror,
+}

@@ -6,26 +6,18 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
 import mmcv
 import torch
-import torch.nn.functional as F
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import BaseSegmentor
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mmwsss.ops import present_channels, resize_align_corners, resize_mirror
+from mmwsss.ops import RESIZERS, present_channels
 from mmwsss.pseudo_labels import maps_to_mask
 from mmwsss.pseudo_labels.labeler import LabelState, PseudoLabeler
 from mmwsss.registry import MODELS
-
-UPSAMPLERS = {
-    'align_corners': resize_align_corners,
-    'half_pixel': partial(F.interpolate, mode='bilinear', align_corners=False),
-    'skimage': resize_mirror,
-}
 
 
 class WeakSegmentor(BaseSegmentor):
@@ -36,7 +28,7 @@ class WeakSegmentor(BaseSegmentor):
     Args:
         test_cfg: ``bg_setting`` is the background setting of :func:`~mmwsss.pseudo_labels.maps_to_mask`;
             ``use_image_labels`` masks the pseudo masks (never ``pred_sem_seg``) with the samples' image labels where
-            the samples carry them; ``upsample`` is the rule for enlarging maps, a key of :data:`UPSAMPLERS`.
+            the samples carry them; ``upsample`` is the rule for enlarging maps, a key of :data:`~mmwsss.ops.RESIZERS`.
         pseudo_labeler: config of a :class:`~mmwsss.pseudo_labels.labeler.PseudoLabeler` that makes the pseudo masks
             from the network's maps; without one they are decided from the enlarged :meth:`pseudo_maps`.
     """
@@ -70,10 +62,8 @@ class WeakSegmentor(BaseSegmentor):
                 f'test_cfg.{min(unknown)} is not an option; refine by a Refine step of pseudo_labeler, see '
                 'configs/_base_/pseudo_labels'
             )
-        if self.test_cfg['upsample'] not in UPSAMPLERS:
-            raise ValueError(
-                f'test_cfg.upsample has to be one of {tuple(UPSAMPLERS)}, got {self.test_cfg["upsample"]!r}'
-            )
+        if self.test_cfg['upsample'] not in RESIZERS:
+            raise ValueError(f'test_cfg.upsample has to be one of {tuple(RESIZERS)}, got {self.test_cfg["upsample"]!r}')
         self.pseudo_labeler = None if pseudo_labeler is None else PseudoLabeler(**pseudo_labeler)
         self.num_classes = self.head.num_classes
 
@@ -155,7 +145,7 @@ class WeakSegmentor(BaseSegmentor):
 
     def enlarge(self, maps: Tensor, size: Sequence[int]) -> Tensor:
         """Resize maps (B, C, h, w) bilinearly to ``size`` by the configured rule."""
-        return UPSAMPLERS[self.test_cfg['upsample']](maps.float(), tuple(size))
+        return RESIZERS[self.test_cfg['upsample']](maps.float(), tuple(size))
 
     def pseudo_label(
         self, maps: Tensor, scores: Tensor, sample: SegDataSample, labels: Tensor | None = None

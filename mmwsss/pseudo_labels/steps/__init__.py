@@ -1,1 +1,32 @@
 """Registered steps of a pseudo labeler."""
+
+from .decide import Decide, ProportionalMask, TwoThresholdMask
+from .ignore import IgnoreOutsideBox, IgnoreUncertain
+from .maps import (
+    AddBackground,
+    Distribution,
+    DropBackground,
+    MaskAbsent,
+    MinMaxNormalize,
+    PeakNormalize,
+    Resize,
+    SmoothVariation,
+)
+from .refine import Refine
+
+__all__ = [
+    'AddBackground',
+    'Decide',
+    'Distribution',
+    'DropBackground',
+    'IgnoreOutsideBox',
+    'IgnoreUncertain',
+    'MaskAbsent',
+    'MinMaxNormalize',
+    'PeakNormalize',
+    'ProportionalMask',
+    'Refine',
+    'Resize',
+    'SmoothVariation',
+    'TwoThresholdMask',
+]

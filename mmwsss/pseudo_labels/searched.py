@@ -1,0 +1,104 @@
+"""Thresholds searched in the distribution of map values (CoSA)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class GaussianMixture:
+    """One-dimensional Gaussian mixture, the result of :func:`fit_gaussian_mixture`.
+
+    Args:
+        weights, means, variances: (M,) float64.
+        iterations: EM steps taken.
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+    iterations: int
+
+    def log_densities(self, values: Tensor) -> Tensor:
+        """Weighted log densities (M, N) of ``values`` (N,) under each component."""
+        squares = (values - self.means[:, None]) ** 2 / self.variances[:, None]
+        constant = self.weights.log() - 0.5 * (math.log(2 * math.pi) + self.variances.log())
+        return constant[:, None] - 0.5 * squares
+
+    def assign(self, values: Tensor) -> Tensor:
+        """Component (N,) int64 in 0..M-1 that each of ``values`` (N,) most likely comes from."""
+        return self.log_densities(values).argmax(dim=0)
+
+
+def fit_gaussian_mixture(
+    values: Tensor, means: Tensor, tolerance: float = 1e-3, max_iterations: int = 100, regularisation: float = 1e-6
+) -> GaussianMixture:
+    """Expectation maximisation from equal weights, unit variances and given means.
+
+    It ends when the mean log-likelihood moves by less than ``tolerance``. From so flat a start that happens after a
+    few steps, far from convergence, and the thresholds of CoSA depend on this.
+
+    Args:
+        values: (N,) on any device that has float64.
+        means: (M,) means to start from.
+        regularisation: added to the variances.
+    """
+    values, means = values.double(), means.double()
+    mixture = GaussianMixture(torch.full_like(means, 1 / len(means)), means, torch.ones_like(means), 0)
+    likelihood = values.new_tensor(-math.inf)
+    for _ in range(max_iterations):
+        before = likelihood
+        log_densities = mixture.log_densities(values)
+        total = log_densities.logsumexp(dim=0)
+        likelihood = total.mean()
+        mixture = _maximise(values, (log_densities - total).exp(), regularisation, mixture.iterations + 1)
+        if (likelihood - before).abs() < tolerance:
+            break
+    return mixture
+
+
+def _maximise(values: Tensor, share: Tensor, regularisation: float, iterations: int) -> GaussianMixture:
+    mass = share.sum(dim=1) + 10 * torch.finfo(share.dtype).eps
+    means = share @ values / mass
+    variances = (share * (values - means[:, None]) ** 2).sum(dim=1) / mass + regularisation
+    return GaussianMixture(mass / mass.sum(), means, variances, iterations)
+
+
+def search_thresholds(
+    values: Tensor, components: int = 3, floor: float = 0.05, **settings: float
+) -> tuple[Tensor, ...] | None:
+    """Search the border between background and foreground in map values (CoSA, dynamic threshold).
+
+    A mixture is fitted to the values above ``floor``, starting from their minimum, median (with three components) and
+    maximum, and every value goes to its likeliest component.
+
+    Args:
+        values: any shape, map values in [0, 1], usually the best class of each pixel of many images.
+        components: 3 for an ignore band, 2 for one threshold.
+        settings: arguments of :func:`fit_gaussian_mixture`.
+
+    Returns:
+        (low, high) for three components, the largest value of the first and the smallest value of the last one;
+        (threshold,) for two, the largest value of the first. Each of shape () and in float64 on the values' device.
+        None where there are too few values or a component that sets a threshold won none: keep the old ones.
+
+    Raises:
+        ValueError: ``components`` is neither 2 nor 3.
+    """
+    if components not in (2, 3):
+        raise ValueError(f'components is {components!r}; expected 2 (one threshold) or 3 (low and high)')
+    values = values.detach().flatten().double()
+    values = values[values > floor].sort().values
+    if len(values) < components:
+        return None
+    middle = values[(len(values) - 1) // 2 : len(values) // 2 + 1].mean()
+    start = (values[0], middle, values[-1]) if components == 3 else (values[0], values[-1])
+    assigned = fit_gaussian_mixture(values, torch.stack(start), **settings).assign(values)
+    first, last = values[assigned == 0], values[assigned == components - 1]
+    if components == 2:
+        return (first[-1],) if len(first) else None
+    return (first[-1], last[0]) if len(first) and len(last) else None
