@@ -10,10 +10,18 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from rich.console import Console
+from rich.table import Table
 
 from mmwsss.apis import launch
+from mmwsss.evaluation.protocols import GRAMMAR, parse_protocols, protocol_of_score
 from mmwsss.evaluation.record import protocol_from_scores, write_metrics_json
+from mmwsss.evaluation.voc_archive import ArchiveError, check_voc_classes
+from mmwsss.models.segmentors.protocol_segmentor import DEFAULT_REFINERS
+from mmwsss.pseudo_labels.export_data import has_masks, without_annotations
+from mmwsss.registry import DATASETS
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,10 +31,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='checkpoint file, or a work dir whose latest checkpoint is taken')
     launch.add_run_arguments(parser)
     parser.add_argument('--out', metavar='FOLDER', help='save the predicted masks as PNG in this folder')
+    parser.add_argument(
+        '--voc-archive',
+        metavar='FILE',
+        help='pack the predictions, made without image labels, into a .tar.gz file for the PASCAL VOC test server',
+    )
     parser.add_argument('--show', action='store_true', help='show the predictions in a window')
     parser.add_argument('--show-dir', metavar='FOLDER', help='save pictures of the predictions in this folder')
     parser.add_argument('--wait-time', type=float, default=2, help='seconds each picture is shown (default: 2)')
     parser.add_argument('--tta', action='store_true', help='test time augmentation')
+    parser.add_argument(
+        '--protocol',
+        nargs='+',
+        metavar='P',
+        help=f'score the model under these protocols, all from one pass over the network: {GRAMMAR}; ss and ms are the '
+        'image at one and at several scales, flip adds its mirror image, tags uses the ground-truth image labels; '
+        '--out and --voc-archive save the first one without tags. '
+        'protocol_model in the config sets the refiners, e.g. dict(refiners=dict(crf=dict(type="DenseCRF")))',
+    )
+    parser.add_argument('--scales', nargs='+', type=float, metavar='S', help='scales of ms in --protocol')
     return parser.parse_args()
 
 
@@ -49,10 +72,89 @@ def use_tta(cfg: Config) -> None:
     cfg.model = cfg.tta_model
 
 
+def use_protocols(cfg: Config, protocols: list[str], scales: list[float] | None, saves_masks: bool) -> None:
+    """Wrap the model of ``cfg`` so that it predicts under every one of ``protocols``.
+
+    Raises:
+        UsageError: a protocol cannot be read or lacks its refiner, a scale is not positive, no metric of the config
+            knows protocols, or masks are to be saved and every protocol uses image labels.
+    """
+    try:
+        wanted = parse_protocols(protocols)
+    except ValueError as error:
+        raise launch.UsageError(f'--protocol: {error}') from error
+    refiners = {**DEFAULT_REFINERS, **cfg.get('protocol_model', {}).get('refiners', {})}
+    if missing := [protocol for protocol in wanted if protocol.refiner not in (None, *refiners)]:
+        raise launch.UsageError(
+            f'--protocol {missing[0].name}: set protocol_model.refiners.{missing[0].refiner} in the config; configured '
+            f'are {", ".join(refiners)}'
+        )
+    if saves_masks and all(protocol.tags for protocol in wanted):
+        raise launch.UsageError('--out and --voc-archive save masks made without image labels; add one without +tags')
+    if scales and min(scales) <= 0:
+        raise launch.UsageError(f'--scales: have to be positive, got {min(scales):g}')
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    if not any('WSSSMetric' in str(evaluator['type']) for evaluator in evaluators):
+        raise launch.UsageError('--protocol needs WSSSMetric in test_evaluator of the config')
+    names = [protocol.name for protocol in wanted]
+    wrapper = {'type': 'ProtocolSegmentor', **cfg.get('protocol_model', {}), 'protocols': names, 'module': cfg.model}
+    cfg.model = {**wrapper, 'scales': scales} if scales else wrapper
+
+
+def check_image_labels(runner: Runner, protocols: list[str]) -> None:
+    """Raise UsageError where ``protocols`` use image labels that the test data does not have."""
+    tagged = [protocol.name for protocol in parse_protocols(protocols) if protocol.tags]
+    if tagged and 'image_labels' not in runner.test_loop.dataloader.dataset[0]['data_samples']:
+        raise launch.UsageError(
+            f'--protocol {tagged[0]} needs image labels, the test dataset has none; use a weak dataset with '
+            'label_source and PackWeakInputs, or leave out +tags'
+        )
+
+
+def protocol_in_words(args: argparse.Namespace, runner: Runner, scores: dict[str, float]) -> str | None:
+    """What the scores were made with; None where their names say it."""
+    if args.tta:
+        return protocol_from_scores(scores, 'test time augmentation')
+    if args.protocol and any(protocol.multi_scale for protocol in parse_protocols(args.protocol)):
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        return protocol_from_scores(scores, f'ms at scales {", ".join(f"{scale:g}" for scale in model.scales)}')
+    return None
+
+
+def print_protocols(scores: dict[str, float]) -> None:
+    """Print a table of the scores of all protocols."""
+    table = Table('protocol', 'image labels')
+    table.add_column('mIoU', justify='right')
+    for name, score in scores.items():
+        if (protocol := protocol_of_score(name)) is not None:
+            table.add_row(protocol.name, 'used' if protocol.tags else '-', f'{score:.2f}')
+    Console(highlight=False, markup=False).print(table)
+
+
 def save_masks(cfg: Config, folder: str) -> None:
     """Add an evaluator that only writes the predicted masks."""
     evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
     cfg.test_evaluator = [*evaluators, {'type': 'mmseg.IoUMetric', 'format_only': True, 'output_dir': folder}]
+
+
+def save_voc_archive(cfg: Config, path: str) -> None:
+    """Add an evaluator that packs the predicted masks; it is the only one where the test data have no masks.
+
+    Raises:
+        UsageError: the test data are not PASCAL VOC, or ``path`` is not named like a tar.gz file.
+    """
+    if not path.endswith(('.tar.gz', '.tgz')):
+        raise launch.UsageError(f'--voc-archive {path}: the server takes .tar.gz (or .tgz) files, name it so')
+    dataset = cfg.test_dataloader.dataset
+    try:
+        check_voc_classes({**getattr(DATASETS.get(dataset.type), 'METAINFO', {}), **(dataset.get('metainfo') or {})})
+    except ArchiveError as error:
+        raise launch.UsageError(f'--voc-archive: {error}') from error
+    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+    if not has_masks(dataset):
+        dataset.pipeline = without_annotations(dataset.pipeline)
+        evaluators = []
+    cfg.test_evaluator = [*evaluators, {'type': 'VOCArchive', 'out': path}]
 
 
 def per_class_scores(runner: Runner) -> dict[str, dict[str, float]]:
@@ -69,17 +171,31 @@ def main() -> None:
     cfg.load_from, cfg.resume = checkpoint, False
     if args.show or args.show_dir:
         draw_predictions(cfg, args.show, args.show_dir, args.wait_time)
+    if args.protocol and args.tta:
+        raise launch.UsageError('--protocol makes its own views; leave out --tta')
+    if args.scales and not args.protocol:
+        raise launch.UsageError('--scales needs --protocol')
     if args.tta:
         use_tta(cfg)
+    if args.protocol:
+        use_protocols(cfg, args.protocol, args.scales, bool(args.out or args.voc_archive))
     if args.out:
         save_masks(cfg, args.out)
+    if args.voc_archive:
+        save_voc_archive(cfg, args.voc_archive)
     runner = launch.build_runner(cfg)
+    if args.protocol:
+        check_image_labels(runner, args.protocol)
     scores = runner.test()
     if is_main_process():
-        protocol = protocol_from_scores(scores, 'test time augmentation') if args.tta else None
+        protocol = protocol_in_words(args, runner, scores)
         path = Path(runner.log_dir, 'metrics.json')
         write_metrics_json(path, scores, runner.cfg, checkpoint, runner.seed, per_class_scores(runner), protocol)
+        if args.protocol:
+            print_protocols(scores)
         print(f'scores: {path}')
+        if args.voc_archive:
+            print(f'archive: {args.voc_archive}')
 
 
 if __name__ == '__main__':

@@ -173,3 +173,65 @@ def test_missing_metainfo_is_named():
         evaluate([sample])
     with pytest.raises(ValueError, match='dataset_meta'):
         WSSSMetric().process(None, [make_sample(0).to_dict()])
+
+
+PROTOCOLS = ('ss', 'ms+flip+crf+tags')
+
+
+def make_protocol_sample(seed, protocols=PROTOCOLS):
+    sample = make_sample(seed)
+    rng = np.random.default_rng(seed + 100)
+    sample.protocol_masks = PixelData(data=torch.from_numpy(rng.integers(0, 3, (len(protocols), *SIZE))))
+    sample.set_metainfo({'protocols': protocols})
+    return sample
+
+
+def test_protocols_are_scored_under_their_names_alone():
+    samples = [make_protocol_sample(seed) for seed in range(3)]
+    scores, metric = evaluate(samples)
+    assert list(scores) == ['ss_mIoU', 'ms+flip+crf+tags_mIoU', 'mAP', 'f1_macro', 'f1_micro']
+    for index, name in enumerate(PROTOCOLS):
+        expected = reference_miou(samples, lambda s, i=index: s.protocol_masks.data[i])
+        assert scores[f'{name}_mIoU'] == pytest.approx(expected, abs=0.006)
+        assert np.mean(list(metric.per_class[f'{name}_IoU'].values())) == pytest.approx(expected, abs=0.01)
+    padded, _ = evaluate([*samples, samples[0]], size=3)
+    assert padded == scores
+    assert metric.curves == {}
+
+
+def test_protocols_have_to_agree():
+    with pytest.raises(ValueError, match='cannot mix samples predicted under different protocols'):
+        evaluate([make_protocol_sample(0), make_protocol_sample(1, ('ss', 'ms'))])
+    sample = make_protocol_sample(0)
+    sample.set_metainfo({'protocols': ('ss',)})
+    with pytest.raises(ValueError, match=r'0\.jpg: 2 protocol_masks need as many protocols, got ss'):
+        evaluate([sample])
+
+
+def test_curves_hold_the_whole_sweep():
+    samples = [make_sample(seed) for seed in range(3)]
+    scores, metric = evaluate(samples, bg_grid=[0.6, 0.2])
+    assert list(metric.curves) == ['maps+tags', 'pseudo+tags']
+    curve = metric.curves['maps+tags']
+    assert curve['settings'] == [0.2, 0.4, 0.6]
+    assert curve['background_channel'] is False
+    for i, setting in enumerate(curve['settings']):
+        expected = reference_miou(samples, lambda s, b=setting: maps_to_mask(s.localization_maps.data, b, False))
+        assert curve['mIoU'][i] == pytest.approx(expected, abs=0.006)
+        assert np.mean([curve['IoU'][name][i] for name in CLASSES]) == pytest.approx(expected, abs=0.01)
+    assert max(curve['mIoU']) == scores['maps_mIoU_best+tags']
+    assert evaluate([make_sample(0, tags=False)])[1].curves.keys() == {'maps', 'pseudo'}
+
+
+def test_pseudo_maps_may_have_a_setting_of_their_own():
+    sample = make_sample(0)
+    sample.pseudo_maps = sample.localization_maps
+    sample.set_metainfo({'pseudo_bg_setting': 0.123})
+    curves = evaluate([sample])[1].curves
+    assert 0.123 in curves['pseudo+tags']['settings']
+    assert 0.123 not in curves['maps+tags']['settings']
+    sample = make_sample(0)
+    sample.set_metainfo({'pseudo_bg_setting': None})  # the mask was not decided by a background setting
+    scores, metric = evaluate([sample])
+    assert list(metric.curves) == ['maps+tags']
+    assert 'pseudo_mIoU+tags' in scores

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,15 @@ class WSSSMetric(BaseMetric):
     Reported names: ``seg_mIoU``; ``maps_mIoU`` (configured background setting), ``maps_mIoU_best`` and
     ``maps_bg_best`` (best setting of the sweep); ``pseudo_mIoU`` (the final pseudo mask, whose ignored pixels are
     misses), ``pseudo_mIoU_best`` and ``pseudo_bg_best`` (sweep over ``pseudo_maps``; a sample with a pseudo mask but
-    without ``pseudo_maps`` enters with its localization maps, so that the two sweeps then coincide); ``mAP``,
-    ``f1_macro``, ``f1_micro``. Names of maps and pseudo masks end in ``+tags`` when ground-truth image labels were used
-    for them. A score whose field no sample has is left out. After an evaluation ``per_class`` holds
-    {name: {class: percent}} on the main process.
+    without ``pseudo_maps`` enters with its localization maps, unless a metainfo ``pseudo_bg_setting`` says that its
+    mask comes from none); ``mAP``, ``f1_macro``, ``f1_micro``. Names of maps and pseudo masks end in ``+tags`` when
+    ground-truth image labels were used for them. A score whose field no sample has is left out. Samples with
+    ``protocol_masks`` (P, H, W) are scored on these and on ``image_scores`` alone, as ``<protocol>_mIoU`` with the
+    names in their metainfo ``protocols``.
+
+    After an evaluation, on the main process, ``per_class`` holds {name: {class: percent}} and ``curves`` the sweeps:
+    {'maps' or 'pseudo', with its '+tags': {'settings': S numbers, 'mIoU': S percentages, 'IoU': {class: S percentages},
+    'background_channel': bool}}.
 
     Args:
         bg_grid: background settings of the sweep; by default 0, 0.05 .. 0.95 for maps without and 0.1 .. 10
@@ -52,6 +57,7 @@ class WSSSMetric(BaseMetric):
         self.bg_grid = None if bg_grid is None else [float(b) for b in bg_grid]
         self.ignore_index = ignore_index
         self.per_class: dict[str, dict[str, float]] = {}
+        self.curves: dict[str, dict[str, Any]] = {}
 
     def process(self, data_batch: Any, data_samples: Sequence[dict]) -> None:
         """Reduce each sample to its non-zero counts and its image scores.
@@ -76,7 +82,8 @@ class WSSSMetric(BaseMetric):
         """
         tags = TAGS if _agreed(results, 'used_image_labels') else ''
         scores: dict[str, float] = {}
-        self.per_class = {}
+        self.per_class, self.curves = {}, {}
+        self._report_protocols(scores, results)
         if (seg := self._total(results, 'seg')) is not None:
             self._report(scores, seg, 'seg', '')
         self._report_sweep(scores, results, 'maps', tags)
@@ -112,8 +119,17 @@ class WSSSMetric(BaseMetric):
         if scores is not None and labels is not None:
             entry['image'] = (_numpy(scores, np.float32), _numpy(labels, np.float32))
         if 'gt_sem_seg' in sample:
-            entry.update(self._pixel_entries(sample, _data(sample, 'gt_sem_seg')[0]))
+            label = _data(sample, 'gt_sem_seg')[0]
+            reduce = self._protocol_entries if 'protocol_masks' in sample else self._pixel_entries
+            entry.update(reduce(sample, label))
         return entry
+
+    def _protocol_entries(self, sample: dict, label: Tensor) -> dict:
+        names, masks = tuple(_meta(sample, 'protocols')), _data(sample, 'protocol_masks')
+        if len(names) != len(masks):
+            raise ValueError(f'{len(masks)} protocol_masks need as many protocols, got {", ".join(names)}')
+        counts = (confusion.confusion_matrix(mask, label, len(self._classes), self.ignore_index) for mask in masks)
+        return {'protocols': names, **{(name, 'mask'): _sparse(count) for name, count in zip(names, counts)}}
 
     def _pixel_entries(self, sample: dict, label: Tensor) -> dict:
         entry = {}
@@ -131,25 +147,28 @@ class WSSSMetric(BaseMetric):
         if 'localization_maps' in sample:
             self._add_sweep(entry, sample, 'maps', 'localization_maps', label)
         if 'pseudo_maps' in sample:
-            self._add_sweep(entry, sample, 'pseudo', 'pseudo_maps', label)
-        elif 'pseudo_mask' in sample and 'localization_maps' in sample:
+            self._add_sweep(entry, sample, 'pseudo', 'pseudo_maps', label, sample.get('pseudo_bg_setting'))
+        elif 'pseudo_mask' in sample and 'localization_maps' in sample and 'pseudo_bg_setting' not in sample:
             entry['pseudo_sweep'], entry['pseudo_kind'] = entry['maps_sweep'], entry['maps_kind']
         return entry
 
-    def _add_sweep(self, entry: dict, sample: dict, name: str, field: str, label: Tensor) -> None:
+    def _add_sweep(
+        self, entry: dict, sample: dict, name: str, field: str, label: Tensor, configured: float | None = None
+    ) -> None:
         maps, num_classes = _data(sample, field), len(self._classes)
         if maps.shape[0] not in (num_classes - 1, num_classes):
             raise ValueError(
                 f'{field} must have {num_classes - 1} channels, or {num_classes} with a background channel, '
                 f'got {maps.shape[0]}'
             )
-        has_background, configured = maps.shape[0] == num_classes, float(_meta(sample, 'bg_setting'))
+        has_background = maps.shape[0] == num_classes
+        configured = float(_meta(sample, 'bg_setting') if configured is None else configured)
         settings = self.background_settings(has_background, configured)
         histogram = confusion.sweep_histogram(maps, label, settings, has_background, num_classes, self.ignore_index)
         entry[f'{name}_sweep'] = _sparse(histogram)
         entry[f'{name}_kind'] = (has_background, configured)
 
-    def _total(self, results: list[dict], key: str) -> Tensor | None:
+    def _total(self, results: list[dict], key: Hashable) -> Tensor | None:
         entries = _collected(results, key)
         if not entries:
             return None
@@ -163,6 +182,10 @@ class WSSSMetric(BaseMetric):
         scores[f'{name}_mIoU{tags}'] = _percent(miou)
         self.per_class[f'{name}_IoU{tags}'] = dict(zip(self._classes, map(_percent, iou)))
 
+    def _report_protocols(self, scores: dict[str, float], results: list[dict]) -> None:
+        for name in _agreed(results, 'protocols') or ():
+            self._report(scores, self._total(results, (name, 'mask')), name, '')
+
     def _report_sweep(self, scores: dict[str, float], results: list[dict], name: str, tags: str) -> None:
         kind = _agreed(results, f'{name}_kind')
         if kind is None:
@@ -171,7 +194,13 @@ class WSSSMetric(BaseMetric):
         confs = confusion.confusion_from_sweep(self._total(results, f'{name}_sweep'))
         if name == 'maps':  # the pseudo mask at its own setting is counted directly
             self._report(scores, confs[settings.index(kind[1])], name, tags)
-        _, miou = confusion.iou_from_confusion(confs)
+        iou, miou = confusion.iou_from_confusion(confs)
+        self.curves[f'{name}{tags}'] = {
+            'settings': settings,
+            'mIoU': [_percent(value) for value in miou],
+            'IoU': {cls: [_percent(value) for value in column] for cls, column in zip(self._classes, iou.T)},
+            'background_channel': kind[0],
+        }
         best = int(miou.nan_to_num(nan=-1.0).argmax())
         scores[f'{name}_mIoU_best{tags}'] = _percent(miou[best])
         scores[f'{name}_bg_best{tags}'] = round(settings[best], 4)
@@ -220,7 +249,7 @@ def _sparse(counts: Tensor) -> tuple[tuple[int, ...], np.ndarray, np.ndarray]:
     return tuple(counts.shape), index.cpu().numpy(), flat[index].cpu().numpy()
 
 
-def _collected(results: list[dict], key: str) -> list:
+def _collected(results: list[dict], key: Hashable) -> list:
     entries = [entry[key] for entry in results if key in entry]
     if 0 < len(entries) < len(results):
         message = f'WSSSMetric: scores of "{key}" cover {len(entries)} of {len(results)} samples'
@@ -232,9 +261,10 @@ def _agreed(results: list[dict], key: str) -> Any:
     """The one value that all entries having ``key`` share, None when no entry has it."""
     values = {entry[key] for entry in results if key in entry}
     if len(values) > 1:
-        what = {'used_image_labels': 'samples predicted with and without image labels'}.get(
-            key, f'different kinds of maps or background settings {sorted(values)}'
-        )
+        what = {
+            'used_image_labels': 'samples predicted with and without image labels',
+            'protocols': 'samples predicted under different protocols',
+        }.get(key, f'different kinds of maps or background settings {sorted(values)}')
         raise ValueError(f'WSSSMetric cannot mix {what} in one evaluation; evaluate them separately')
     return values.pop() if values else None
 
