@@ -110,6 +110,8 @@ def test_takes_a_step_and_predicts(path: Path, tiny) -> None:
     model.eval()
     (sample,) = model.val_step(pseudo_collate([val[0]]))
     assert sample.pred_sem_seg.data.shape == (1, *sample.ori_shape)
+    if cfg.model.type == 'EncoderDecoder':
+        return
     present = (1 + sample.image_labels.nonzero().flatten()).tolist()
     assert set(sample.pseudo_mask.data.unique().tolist()) <= {0, *present}
 
@@ -117,5 +119,6 @@ def test_takes_a_step_and_predicts(path: Path, tiny) -> None:
 def test_bases_are_used() -> None:
     text = ''.join(path.read_text() for path in CANONICAL)
     bases = [*CONFIGS.glob('_base_/*/*.py'), *CONFIGS.glob('_base_/*.py')]
+    bases = [path for path in bases if path.parent.name != 'pseudo_labels']  # for the tools, which look them up by name
     text += ''.join(path.read_text() for path in bases)
     assert not [path.name for path in bases if f'/{path.name}' not in text]

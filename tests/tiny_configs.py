@@ -22,6 +22,7 @@ SHORT = sorted(CONFIGS.glob('*.py'))
 
 ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
 HIDDEN, PATCHES, BATCH = 4, 4, 4
+RESNET_STRIDE = 8
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _NUMBER = itertools.count()
 
@@ -30,7 +31,7 @@ def tiny_config(path: str | Path, data_root: str | Path, work_dir: str | Path, *
     """The config at ``path`` with a network of two blocks, images of about four patches a side and the data of
     ``write_data``; ``sizes`` go to :func:`shrink_data`."""
     cfg = Config.fromfile(path)
-    img_size, patch_size = cfg.model.backbone.img_size, cfg.model.backbone.patch_size
+    img_size, patch_size = input_size(cfg)
     shrink_model(cfg.model)
     shrink_data(cfg, str(data_root), PATCHES * patch_size / img_size, patch_size, **sizes)
     cfg.train_cfg.update(max_iters=2, val_interval=2)
@@ -41,8 +42,19 @@ def tiny_config(path: str | Path, data_root: str | Path, work_dir: str | Path, *
     return cfg
 
 
+def input_size(cfg: Config) -> tuple[int, int]:
+    """Side of the images that the network is built for, and of the patch that becomes one cell of its output."""
+    backbone = cfg.model.backbone
+    if 'patch_size' in backbone:
+        return backbone.img_size, backbone.patch_size
+    return cfg.model.data_preprocessor.size[0], RESNET_STRIDE
+
+
 def shrink_model(model: Config) -> None:
     """Make the network tiny and keep everything else; widths are set to fit, so :func:`widths` checks them before."""
+    if 'depth' in model.backbone:
+        shrink_resnet(model)
+        return
     backbone = model.backbone
     backbone.arch = dict(ARCH)
     backbone.img_size = PATCHES * backbone.patch_size
@@ -59,24 +71,48 @@ def shrink_model(model: Config) -> None:
         head.channels = HIDDEN
 
 
+def shrink_resnet(model: Config) -> None:
+    """A ResNet of the fewest blocks whose first layers have few channels, and heads that fit it."""
+    base, small = 4, PATCHES * RESNET_STRIDE
+    model.data_preprocessor.size = (small, small)
+    model.backbone.update(depth=18, stem_channels=base, base_channels=base, init_cfg=None)
+    model.decode_head.update(in_channels=8 * base, channels=base, c1_in_channels=base, c1_channels=base)
+    model.auxiliary_head.update(in_channels=4 * base, channels=base)
+
+
 def shrink_data(cfg: Config, data_root: str, scale: float, grid: int, num_workers: int = 0) -> None:
     """Scale every image size of the pipelines to multiples of ``grid``, and read few images a time."""
     for loader in (cfg[name] for name in LOADERS if name in cfg):
         loader.dataset.data_root = data_root
+        prefix = loader.dataset.get('data_prefix', {})
+        if Path(prefix.get('seg_map_path') or '').is_absolute():  # exported masks: the true ones do as well
+            prefix.seg_map_path = 'SegmentationClass'
         loader.update(num_workers=num_workers, persistent_workers=num_workers > 0)
         for step in loader.dataset.pipeline:
-            for key in ('size', 'view_2_size', 'crop_size'):
+            for key in ('size', 'view_2_size', 'crop_size', 'scale'):
                 if key in step:
-                    step[key] = max(round(step[key] * scale / grid), 1) * grid
+                    step[key] = shrunk(step[key], scale, grid)
     cfg.train_dataloader.batch_size = BATCH
     for step in cfg.get('test_pipeline', []):  # what mmseg.apis reads
         if 'size' in step:
-            step.size = max(round(step.size * scale / grid), 1) * grid
+            step.size = shrunk(step.size, scale, grid)
+
+
+def shrunk(size: int | tuple[int, ...], scale: float, grid: int) -> int | tuple[int, ...]:
+    """``size`` times ``scale`` as a multiple of ``grid``."""
+    if isinstance(size, int):
+        return max(round(size * scale / grid), 1) * grid
+    return tuple(shrunk(side, scale, grid) for side in size)
 
 
 def widths(cfg: Config) -> dict[str, tuple[int, int]]:
     """Channels that a part of the configured model expects, and those it gets."""
     backbone, neck = cfg.model.backbone, cfg.model.get('neck')
+    if 'depth' in backbone:
+        stages = [64 * 2**stage * (4 if backbone.depth >= 50 else 1) for stage in range(4)]
+        heads = {name: cfg.model[name] for name in ('decode_head', 'auxiliary_head')}
+        found = {name: (head.in_channels, stages[head.in_index]) for name, head in heads.items()}
+        return {**found, 'low level': (heads['decode_head'].c1_in_channels, stages[0])}
     width = ARCHITECTURES[backbone.arch]['embed_dims']
     found = {}
     if neck is not None:

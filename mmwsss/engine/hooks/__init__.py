@@ -2,6 +2,7 @@
 
 from .iteration_seed_hook import IterationSeedHook
 from .panel_hook import PanelHook
+from .pseudo_label_hook import PseudoLabelExportHook
 from .two_phase_hook import TwoPhaseTrainHook
 
-__all__ = ['IterationSeedHook', 'PanelHook', 'TwoPhaseTrainHook']
+__all__ = ['IterationSeedHook', 'PanelHook', 'PseudoLabelExportHook', 'TwoPhaseTrainHook']

@@ -1,0 +1,104 @@
+"""Which images an export runs on, and how their files are named and scored."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmcv.transforms import LoadAnnotations
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+
+from mmwsss.registry import DATASETS, TRANSFORMS
+
+SPLITS = ('train', 'val', 'test')
+
+
+class ExportError(ValueError):
+    """An export cannot be made as asked; the message is one line that says what to change."""
+
+
+def export_dataset_cfg(cfg: Config, split: str) -> dict[str, Any]:
+    """Config of the dataset of ``split`` with the test pipeline of ``cfg``.
+
+    Args:
+        split: 'train', 'val' or 'test' for the dataset of that loader, or a file with one image id a line, which is
+            read in the place of the training list.
+
+    Returns:
+        Dataset config in test mode; LoadAnnotations is dropped where the dataset has no masks.
+
+    Raises:
+        ExportError: the config lacks the loader or a test pipeline, or the list file does not exist.
+    """
+    loader = f'{split}_dataloader' if split in SPLITS else 'train_dataloader'
+    if split not in SPLITS and not os.path.isfile(split):
+        raise ExportError(f'split {split} is neither one of {", ".join(SPLITS)} nor a file with one image id a line')
+    if cfg.get(loader) is None:
+        raise ExportError(f'the config has no {loader}, which the split {split} needs')
+    dataset = _unwrapped(cfg[loader].dataset, loader)
+    pipeline = next(
+        (_unwrapped(cfg[name].dataset, name).get('pipeline') for name in _TEST_LOADERS if cfg.get(name)), None
+    )
+    if pipeline is None:
+        raise ExportError('the config has no test_dataloader or val_dataloader with a pipeline to read images through')
+    if split not in SPLITS:
+        dataset['ann_file'] = os.path.abspath(split)
+    dataset.update(pipeline=pipeline if has_masks(dataset) else without_annotations(pipeline), test_mode=True)
+    return dataset
+
+
+def has_masks(dataset: Mapping[str, Any]) -> bool:
+    """Whether a dataset of config ``dataset`` has masks, by its ``data_prefix`` or the one of its class."""
+    kind = dataset['type']
+    defaults = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'DATA_PREFIX', {})
+    return bool({**defaults, **(dataset.get('data_prefix') or {})}.get('seg_map_path'))
+
+
+def without_annotations(pipeline: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """``pipeline``, a list of transform configs, without those that load masks."""
+    kinds = [TRANSFORMS.get(step['type']) if isinstance(step['type'], str) else step['type'] for step in pipeline]
+    return [step for step, kind in zip(pipeline, kinds) if kind is None or not issubclass(kind, LoadAnnotations)]
+
+
+def image_ids(dataset: BaseDataset) -> list[str]:
+    """Id of each image, after which its mask file is named: ``img_id``, otherwise the file name without suffix.
+
+    Raises:
+        ExportError: two images have one id.
+    """
+    infos = (dataset.get_data_info(index) for index in range(len(dataset)))
+    ids = [info.get('img_id', Path(info['img_path']).stem) for info in infos]
+    repeated = [name for name, count in Counter(ids).items() if count > 1]
+    if repeated:
+        raise ExportError(f'{len(repeated)} image ids occur more than once, the first is {repeated[0]}; split the list')
+    return ids
+
+
+def image_labels(dataset: BaseDataset) -> list[np.ndarray | None]:
+    """Image labels (K,) of each image, None where the dataset has none."""
+    return [dataset.get_data_info(index).get('image_labels') for index in range(len(dataset))]
+
+
+def truth_reader(dataset: BaseDataset) -> Callable[[int], np.ndarray] | None:
+    """Function from an index to the true mask (H, W) of that image; None where the dataset loads no masks."""
+    loader = next((step for step in dataset.pipeline.transforms if isinstance(step, LoadAnnotations)), None)
+    if loader is None:
+        return None
+    return lambda index: loader(deepcopy(dataset.get_data_info(index)))['gt_seg_map']
+
+
+def _unwrapped(dataset: Mapping[str, Any], loader: str) -> dict[str, Any]:
+    while 'dataset' in dataset:  # RepeatDataset and the like
+        dataset = dataset['dataset']
+    if 'datasets' in dataset:
+        raise ExportError(f'{loader} joins several datasets; export them one by one with a list file as split')
+    return deepcopy(dict(dataset))
+
+
+_TEST_LOADERS = ('test_dataloader', 'val_dataloader')

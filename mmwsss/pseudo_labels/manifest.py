@@ -1,0 +1,159 @@
+"""What lies beside exported masks: who made them, what is in them, and how good they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+
+from mmwsss.datasets.checks import map_threads, read_mask
+from mmwsss.datasets.voc import voc_colour_map
+from mmwsss.evaluation import confusion
+from mmwsss.evaluation.record import config_sha256
+from mmwsss.utils.files import file_sha256, jsonable
+
+from .export_data import ExportError, image_ids, image_labels, truth_reader
+
+_IGNORED_COLOURS = ([224, 224, 192], [255, 255, 255], [127, 127, 127])
+
+
+@dataclass(frozen=True)
+class ExportSource:
+    """Where exported masks come from.
+
+    Args:
+        config: file name of the config.
+        config_sha256: SHA-256 of the config's text.
+        split: name of the split or path of its list.
+        steps: configs of the steps of the pseudo labeler; None where the model goes without one.
+        checkpoint: path of the weights, None during a training.
+        checkpoint_sha256: SHA-256 of that file.
+        iteration: of the training that exports, None outside of one.
+    """
+
+    config: str | None
+    config_sha256: str
+    split: str
+    steps: Sequence[Mapping[str, Any]] | None = None
+    checkpoint: str | None = None
+    checkpoint_sha256: str | None = None
+    iteration: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        cfg: Config,
+        split: str,
+        steps: Sequence[Mapping[str, Any]] | None,
+        checkpoint: str | None = None,
+        iteration: int | None = None,
+    ) -> ExportSource:
+        """Source with the hashes of ``cfg`` and of the file ``checkpoint``."""
+        digest = None if checkpoint is None else file_sha256(checkpoint)
+        return cls(cfg.filename, config_sha256(cfg), split, jsonable(steps), checkpoint, digest, iteration)
+
+    def record(self) -> dict[str, Any]:
+        """As it stands in the manifest."""
+        return {
+            'config': {'filename': self.config, 'sha256': self.config_sha256},
+            'checkpoint': {'path': self.checkpoint, 'sha256': self.checkpoint_sha256, 'iteration': self.iteration},
+            'split': self.split,
+            'steps': self.steps,
+        }
+
+
+def export_identity(source: ExportSource, ids: Sequence[str], used_image_labels: bool) -> dict[str, Any]:
+    """What has to be the same for masks to belong together, as JSON has it."""
+    return jsonable(
+        {
+            'config sha256': source.config_sha256,
+            'checkpoint sha256': source.checkpoint_sha256,
+            'iteration': source.iteration,
+            'steps': source.steps,
+            'use of image labels': used_image_labels,
+            'images': {'number': len(ids), 'sha256': hashlib.sha256('\n'.join(ids).encode()).hexdigest()},
+        }
+    )
+
+
+def mask_palette(metainfo: Mapping[str, Any], ignore_index: int) -> list[list[int]]:
+    """Colours of the values 0 to ``ignore_index``: those of the dataset, VOC's where it has none, black between.
+
+    The colour of ``ignore_index`` is one that no class has.
+
+    Raises:
+        ExportError: the classes or ``ignore_index`` do not fit in 8 bits.
+    """
+    count = len(metainfo['classes'])
+    if not count <= ignore_index <= 255:
+        raise ExportError(
+            f'masks are written with 8 bits: {count} classes and ignore_index {ignore_index} do not fit; '
+            'ignore_index has to be above the classes and at most 255'
+        )
+    colours = [list(colour) for colour in metainfo.get('palette') or voc_colour_map(count)]
+    ignored = next(colour for colour in _IGNORED_COLOURS if colour not in colours)
+    return colours[:count] + [[0, 0, 0]] * (ignore_index - count) + [ignored]
+
+
+def describe_masks(dataset: BaseDataset, folder: Path, used_image_labels: bool) -> dict[str, Any]:
+    """Classes and scores of the masks ``folder/<id>.png`` of every image of ``dataset``, read from the files.
+
+    Returns:
+        Parts of a manifest: ``scores`` and ``per_class`` in percent (empty without true masks), ``images``.
+
+    Raises:
+        ExportError: a mask holds a value that is no class, or has another size than the true one.
+    """
+    classes, ids = list(dataset.metainfo['classes']), image_ids(dataset)
+    truth, ignore_index = truth_reader(dataset), dataset.ignore_index
+
+    def read(index: int) -> tuple[list[int], torch.Tensor | None]:
+        mask = read_mask(str(mask_path(folder, ids[index])))
+        values = [int(value) for value in np.unique(mask) if value != ignore_index]
+        if values and values[-1] >= len(classes):
+            raise ExportError(
+                f'{mask_path(folder, ids[index])} holds {values[-1]}, expected classes below {len(classes)}'
+            )
+        counts = None if truth is None else _counts(mask, truth(index), len(classes), ignore_index, ids[index])
+        return values, counts
+
+    found = map_threads(read, range(len(dataset)), f'reading the masks in {folder}')
+    images = {
+        name: {
+            'classes': [classes[value] for value in values],
+            'image_labels': None if labels is None else [classes[1 + int(k)] for k in np.flatnonzero(labels > 0.5)],
+        }
+        for name, (values, _), labels in zip(ids, found, image_labels(dataset))
+    }
+    total = None if truth is None else sum(counts for _, counts in found)
+    return {**_scores(total, classes, '+tags' if used_image_labels else ''), 'images': images}
+
+
+def mask_path(folder: Path, image_id: str) -> Path:
+    """File of one mask."""
+    return folder / f'{image_id}.png'
+
+
+def _counts(mask: np.ndarray, truth: np.ndarray, num_classes: int, ignore_index: int, name: str) -> torch.Tensor:
+    if mask.shape != truth.shape:
+        raise ExportError(f'the pseudo mask of {name} is {mask.shape}, the true one {truth.shape} (height, width)')
+    pred, label = (torch.from_numpy(array.astype(np.int64)) for array in (mask, truth))
+    return confusion.confusion_matrix(pred, label, num_classes, ignore_index, ignored_column=True)
+
+
+def _scores(total: torch.Tensor | None, classes: Sequence[str], tags: str) -> dict[str, dict]:
+    if total is None:
+        return {'scores': {}, 'per_class': {}}
+    iou, miou = confusion.iou_from_confusion(total)
+    per_class = {name: round(100 * value, 2) for name, value in zip(classes, iou.tolist())}
+    return {
+        'scores': {f'pseudo_mIoU{tags}': round(100 * float(miou), 2)},
+        'per_class': {f'pseudo_IoU{tags}': per_class},
+    }
