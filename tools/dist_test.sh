@@ -11,13 +11,5 @@ CONFIG=$1
 CHECKPOINT=$2
 GPUS=$3
 shift 3
-TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
-exec torchrun \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
-    --nproc_per_node="$GPUS" \
-    "$TOOLS/test.py" "$CONFIG" "$CHECKPOINT" --launcher pytorch "$@"
+exec bash "$(dirname "${BASH_SOURCE[0]}")/dist_run.sh" "$GPUS" test.py "$CONFIG" "$CHECKPOINT" "$@"

@@ -10,13 +10,5 @@ fi
 CONFIG=$1
 GPUS=$2
 shift 2
-TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
-exec torchrun \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
-    --nproc_per_node="$GPUS" \
-    "$TOOLS/train.py" "$CONFIG" --launcher pytorch "$@"
+exec bash "$(dirname "${BASH_SOURCE[0]}")/dist_run.sh" "$GPUS" train.py "$CONFIG" "$@"

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import get_world_size, init_dist, is_main_process
+from mmengine.dist import init_dist, is_main_process
 from mmengine.registry import init_default_scope
 from mmengine.runner import load_checkpoint
 from mmengine.utils.dl_utils import set_multi_processing
@@ -173,8 +173,6 @@ def main() -> None:
         raise launch.UsageError(str(error)) from error
     if is_main_process():
         print(summary(result))
-    if get_world_size() > 1:
-        torch.distributed.destroy_process_group()
 
 
 if __name__ == '__main__':

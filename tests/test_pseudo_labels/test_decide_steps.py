@@ -69,6 +69,8 @@ def test_refine_passes_images_maps_and_labels() -> None:
     assert labels is state.labels
     torch.testing.assert_close(out.maps.sum(dim=1), torch.ones(2, 4, 5))
     assert out.has_background
+    build('Refine', refiner=refiner, prune=False)(state)
+    assert refiner.calls[1][2] is None
     added = build('Refine', refiner=ToyRefiner(extra_channel=True))(replace(state, has_background=False))
     assert added.maps.shape[1] == 4
     assert added.has_background

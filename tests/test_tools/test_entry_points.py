@@ -191,9 +191,11 @@ def test_dist_scripts_pass_arguments(repository, stubs):
     seen = arguments_of('dist_train.sh', repository, stubs, 'a b.py', 8, '--work-dir', 'c d', **env)
     assert {'--nnodes=2', '--node_rank=1', '--master_addr=10.0.0.1', '--master_port=1234'} < set(seen)
     assert '--nproc_per_node=8' in seen
-    assert seen[-6:] == [str(repository / 'tools/train.py'), 'a b.py', '--launcher', 'pytorch', '--work-dir', 'c d']
+    assert seen[-6:] == [str(repository / 'tools/train.py'), 'a b.py', '--work-dir', 'c d', '--launcher', 'pytorch']
     seen = arguments_of('dist_test.sh', repository, stubs, 'a.py', 'b c.pth', 2, '--tta')
-    assert seen[-6:] == [str(repository / 'tools/test.py'), 'a.py', 'b c.pth', '--launcher', 'pytorch', '--tta']
+    assert seen[-6:] == [str(repository / 'tools/test.py'), 'a.py', 'b c.pth', '--tta', '--launcher', 'pytorch']
+    seen = arguments_of('dist_run.sh', repository, stubs, 2, 'generate_pseudo_labels.py', 'a.py')
+    assert seen[-4:] == [str(repository / 'tools/generate_pseudo_labels.py'), 'a.py', '--launcher', 'pytorch']
 
 
 def test_slurm_scripts_pass_arguments(repository, stubs):
