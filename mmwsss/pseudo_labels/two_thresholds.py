@@ -26,7 +26,9 @@ def ignore_between(high_mask: Tensor, low_mask: Tensor, ignore_index: int = 255)
     return torch.where(high_mask != 0, high_mask, band)
 
 
-def scores_to_banded_mask(scores: Tensor, mask: Tensor, high: float, low: float, ignore_index: int = 255) -> Tensor:
+def scores_to_banded_mask(
+    scores: Tensor, mask: Tensor, high: float | Tensor, low: float | Tensor, ignore_index: int = 255
+) -> Tensor:
     """Ignore pixels of ``mask`` (..., H, W) whose best score is in (low, high], make those at ``low`` background.
 
     The plain form of two thresholds, without softmax and resizing.

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from mmwsss.pseudo_labels import fit_gaussian_mixture, search_thresholds
+from mmwsss.pseudo_labels.labeler import LabelState
+from mmwsss.registry import PSEUDO_LABEL_STEPS
 
 
 def bimodal(seed: int = 0) -> torch.Tensor:
@@ -72,3 +74,33 @@ def test_a_component_without_values_gives_no_threshold() -> None:
 def test_another_number_of_components_is_refused() -> None:
     with pytest.raises(ValueError, match='components is 4'):
         search_thresholds(bimodal(), components=4)
+
+
+def bimodal_state(**fields: object) -> LabelState:
+    """One class in two of three channels, a low and a high mode; the excluded third channel would win everywhere."""
+    generator = torch.Generator().manual_seed(3)
+    values = 0.2 + 0.03 * torch.randn(2, 24, 32, generator=generator)
+    values[:, 8:] += 0.5
+    maps = torch.stack((values, torch.zeros_like(values), torch.ones_like(values)), dim=1)
+    return LabelState(maps, False, (24, 32), labels=torch.tensor([[1.0, 1, 0]] * 2), **fields)
+
+
+@pytest.mark.parametrize('components', [2, 3])
+def test_searched_mask_splits_the_modes(components: int) -> None:
+    state = bimodal_state()
+    out = PSEUDO_LABEL_STEPS.build(dict(type='SearchedMask', components=components))(state)
+    assert (out.mask[:, 8:] == 1).float().mean() > 0.9
+    assert (out.mask[:, :8] != 1).float().mean() > 0.9
+    assert set(out.mask.unique().tolist()) <= ({0, 1} if components == 2 else {0, 1, 255})
+    assert out.bg_setting is None
+
+
+def test_searched_mask_falls_back_to_its_arguments() -> None:
+    maps = torch.tensor([0.02, 0.04, 0.03, 0.01])[None, None, None]  # nothing above the floor
+    state = LabelState(maps, False, (1, 4))
+    with pytest.raises(ValueError, match='above high'):
+        PSEUDO_LABEL_STEPS.build(dict(type='SearchedMask', high=0.03, low=0.25))
+    mask = PSEUDO_LABEL_STEPS.build(dict(type='SearchedMask', high=0.035, low=0.01))(state).mask
+    assert mask.tolist() == [[[0, 1, 0, 0]]]
+    mask = PSEUDO_LABEL_STEPS.build(dict(type='SearchedMask', components=3, high=0.035, low=0.01))(state).mask
+    assert mask.tolist() == [[[255, 1, 255, 0]]]

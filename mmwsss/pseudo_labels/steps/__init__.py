@@ -13,6 +13,7 @@ from .maps import (
     SmoothVariation,
 )
 from .refine import Refine
+from .searched import SearchedMask
 
 __all__ = [
     'AddBackground',
@@ -27,6 +28,7 @@ __all__ = [
     'ProportionalMask',
     'Refine',
     'Resize',
+    'SearchedMask',
     'SmoothVariation',
     'TwoThresholdMask',
 ]
