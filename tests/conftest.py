@@ -16,10 +16,17 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 os.environ['PYTHONPATH'] = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get('PYTHONPATH')]))
 
 import torch  # noqa: E402
+from mmengine.registry import init_default_scope  # noqa: E402
 
 import mmwsss  # noqa: E402, F401
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def scope() -> None:
+    """Our scope for every test, whatever a runner in the one before has left behind."""
+    init_default_scope('mmwsss')
 
 
 @pytest.fixture(scope='session')

@@ -31,7 +31,8 @@ def min_max_normalize(maps: Tensor, eps: float = 1e-5, cut: float = 0.0, shift: 
     """Bring every map to (map - min - shift) / (max - min + eps), after values below min + cut became 0.
 
     CoSA uses the defaults, ACR ``eps=1e-6``, PMM ``cut=1e-5`` for many crops (float16 files follow) and
-    ``cut=shift=1e-5`` for many scales. With ``cut`` the result is slightly negative where the minimum is positive.
+    ``cut=shift=1e-5`` for many scales. ``cut`` is for maps that are not negative; the result is slightly negative where
+    the minimum is positive.
 
     Args:
         maps: (..., h, w) of any float dtype; half precision is computed and returned as float32.

@@ -69,7 +69,7 @@ def _maximise(values: Tensor, share: Tensor, regularisation: float, iterations: 
 
 
 def search_thresholds(
-    values: Tensor, components: int = 3, floor: float = 0.05, **settings: float
+    values: Tensor, components: int = 3, floor: float = 0.05, between_means: bool = False, **settings: float
 ) -> tuple[Tensor, ...] | None:
     """Search the border between background and foreground in map values (CoSA, dynamic threshold).
 
@@ -79,12 +79,16 @@ def search_thresholds(
     Args:
         values: any shape, map values in [0, 1], usually the best class of each pixel of many images.
         components: 3 for an ignore band, 2 for one threshold.
+        between_means: look for the thresholds between the means of the first and the last component only. The official
+            code does not, so that a wide component, which also wins values beyond a narrow one, can set a threshold
+            that splits nothing.
         settings: arguments of :func:`fit_gaussian_mixture`.
 
     Returns:
         (low, high) for three components, the largest value of the first and the smallest value of the last one;
         (threshold,) for two, the largest value of the first. Each of shape () and in float64 on the values' device.
-        None where there are too few values or a component that sets a threshold won none: keep the old ones.
+        None where there are too few values, a component that sets a threshold won none, or, ``between_means``, the two
+        are out of order: keep the old ones.
 
     Raises:
         ValueError: ``components`` is neither 2 nor 3.
@@ -97,8 +101,15 @@ def search_thresholds(
         return None
     middle = values[(len(values) - 1) // 2 : len(values) // 2 + 1].mean()
     start = (values[0], middle, values[-1]) if components == 3 else (values[0], values[-1])
-    assigned = fit_gaussian_mixture(values, torch.stack(start), **settings).assign(values)
-    first, last = values[assigned == 0], values[assigned == components - 1]
-    if components == 2:
-        return (first[-1],) if len(first) else None
-    return (first[-1], last[0]) if len(first) and len(last) else None
+    mixture = fit_gaussian_mixture(values, torch.stack(start), **settings)
+    assigned = mixture.assign(values)
+    is_first, is_last = assigned == 0, assigned == components - 1
+    if between_means:
+        is_first &= values <= mixture.means[-1]
+        is_last &= values >= mixture.means[0]
+    first, last = values[is_first], values[is_last]
+    if len(first) == 0 or (len(last) == 0 and (components == 3 or between_means)):
+        return None
+    if between_means and first[-1] > last[0]:
+        return None
+    return (first[-1],) if components == 2 else (first[-1], last[0])

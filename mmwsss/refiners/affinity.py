@@ -13,6 +13,8 @@ from torch import Tensor
 
 from mmwsss.registry import TASK_UTILS
 
+from .cells import pool_to_cells
+
 
 def pair_offsets(radius: int) -> list[tuple[int, int]]:
     """Steps (dy, dx) from a cell to its partners closer than ``radius`` cells, one of each opposite two.
@@ -178,9 +180,14 @@ class ColourAffinity:
         self.offsets = pair_offsets(radius)
         self.deviation = deviation
 
-    def __call__(self, images: Tensor, size: tuple[int, int]) -> Tensor:
-        """Affinity of ``images`` (B, 3, H, W) RGB in 0..255 on a grid of ``size`` (h, w); see :func:`pair_matrix`."""
-        colours = F.adaptive_avg_pool2d(images.float(), size)
+    def __call__(self, images: Tensor, stride: int) -> Tensor:
+        """Affinity of ``images`` (B, 3, H, W) RGB in 0..255 over cells of ``stride`` pixels; see :func:`pair_matrix`.
+
+        A cell at the border that the image fills in part has the mean colour of that part.
+        """
+        images = images.float()
+        colours = pool_to_cells(images, stride) / pool_to_cells(torch.ones_like(images[:1, :1]), stride)
+        size = tuple(colours.shape[-2:])
         cells = torch.arange(size[0] * size[1], device=images.device).view(size)
         values, first, partners = [], [], []
         for dy, dx in self.offsets:

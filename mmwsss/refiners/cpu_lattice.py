@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from importlib import import_module
-from itertools import pairwise
+from functools import lru_cache, partial
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from . import threads
+from .backends import compiled_kernels
+from .threads import each
 
 VECTOR = 8  # rows of channels are padded to multiples of this many floats
 LISTED = 4  # lists of points are padded to multiples of this, with points of weight 0
@@ -21,6 +19,8 @@ NEVER = -1e9  # logarithm of the probability of a channel that only pads
 SMALL = 2048  # items that one thread does sooner than several
 TILE = 32  # pixels of a tile share lattice vertices; walking tile by tile keeps these in the cache
 GAUSSIAN_LATTICES = 4  # lattices of image sizes that are kept
+
+share = partial(threads.share, small=SMALL)
 
 
 class CpuLattice:
@@ -161,49 +161,11 @@ def tile_order(height: int, width: int) -> np.ndarray:
     return np.lexsort((x, y, x // TILE, y // TILE)).astype(np.int32)
 
 
-def share(kernel: Callable, count: int, *args: Any) -> None:
-    """Run ``kernel(*args, first, last)`` on ranges that make up 0..count, one in each thread."""
-    threads = torch.get_num_threads() if count > SMALL else 1
-    bounds = [count * i // threads for i in range(threads + 1)]
-    _run([(kernel, *args, *pair) for pair in pairwise(bounds)])
-
-
-def each(kernel: Callable, parts: int, *args: Any) -> list[Any]:
-    """Results of ``kernel(*args, parts, part)`` for every part, each in a thread."""
-    return _run([(kernel, *args, parts, part) for part in range(parts)])
-
-
-def _run(calls: list[tuple]) -> list[Any]:
-    futures = [_pool().submit(*call) for call in calls[1:]]
-    function, *args = calls[0]
-    first = function(*args)
-    return [first, *(future.result() for future in futures)]
-
-
-@lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
-    # Tasks never submit tasks, so any number of callers can share the pool without waiting for each other for ever.
-    return ThreadPoolExecutor(max_workers=os.cpu_count() or 1, thread_name_prefix='lattice')
-
-
-# Threads do not survive a fork, a worker of a data loader makes its own.
-if hasattr(os, 'register_at_fork'):  # not on Windows, which does not fork either
-    os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
 def kernels() -> ModuleType:
     """The compiled kernels that filter; raises ImportError where numba is missing."""
-    return _compiled('lattice_kernels')
+    return compiled_kernels('lattice_kernels', 'the lattice')
 
 
 def build_kernels() -> ModuleType:
     """The compiled kernels that build a lattice; raises ImportError where numba is missing."""
-    return _compiled('lattice_build_kernels')
-
-
-@lru_cache(maxsize=2)
-def _compiled(name: str) -> ModuleType:
-    try:
-        return import_module(f'.{name}', __package__)
-    except ImportError as error:
-        raise ImportError(f"the lattice on the CPU needs numba ({error}); install it or set backend='torch'") from error
+    return compiled_kernels('lattice_build_kernels', 'the lattice')

@@ -12,9 +12,10 @@ from torch import Tensor
 from mmwsss.ops import present_channels
 from mmwsss.registry import REFINERS
 
-from .base import Refiner
+from .backends import check_backend, choose_backend
+from .base import Refiner, check_inputs
 from .cpu_lattice import GAUSSIAN_LATTICES, CpuLattice, cpu_mean_field, tile_order
-from .permutohedral import TorchLattice, choose_backend, cpu_lattice
+from .permutohedral import TorchLattice, cpu_lattice
 
 CHANNEL_ORDERS = ('rgb', 'bgr')
 
@@ -34,6 +35,9 @@ class DenseCRF(Refiner):
         channel_order: order in which the colours enter the lattice, which is not symmetric in them; 'bgr' reproduces
             methods that read images with OpenCV. The images themselves are RGB in any case.
         backend: 'numba' (compiled, CPU tensors only), 'torch', or 'auto': numba for CPU tensors, torch for others.
+
+    Raises:
+        ValueError: a setting is impossible.
     """
 
     needs_background: ClassVar[bool] = True
@@ -46,6 +50,9 @@ class DenseCRF(Refiner):
     min_probability: float = 1e-5
     channel_order: str = 'rgb'
     backend: str = 'auto'
+
+    def __post_init__(self) -> None:
+        _check_settings(**asdict(self))
 
     def __call__(self, images: Tensor, maps: Tensor, labels: Tensor | None = None) -> Tensor:
         """Refine probabilities ``maps`` (B, C, H, W) of ``images`` (B, 3, H, W); see :func:`dense_crf`."""
@@ -86,13 +93,15 @@ def dense_crf(
     Raises:
         ValueError: images and maps differ in number or size, labels do not fit, or a setting is impossible.
     """
-    if images.shape[-2:] != maps.shape[-2:] or len(images) != len(maps):
-        raise ValueError(f'images {tuple(images.shape)} and maps {tuple(maps.shape)} differ in size or number')
-    if min_probability <= 0:
-        raise ValueError(f'min_probability is {min_probability}; it has to be positive, a logarithm is taken of it')
-    if channel_order not in CHANNEL_ORDERS:
-        raise ValueError(f'channel_order {channel_order!r} is none of {", ".join(CHANNEL_ORDERS)}')
+    check_inputs(images, maps, labels)
+    if images.shape[-2:] != maps.shape[-2:]:
+        raise ValueError(f'images {tuple(images.shape)} and maps {tuple(maps.shape)} differ in size; resize the maps')
+    settings = dict(iterations=iterations, gaussian_xy=gaussian_xy, bilateral_xy=bilateral_xy)
+    settings |= dict(bilateral_rgb=bilateral_rgb, min_probability=min_probability)
+    _check_settings(**settings, channel_order=channel_order, backend=backend)
     batch, channels = maps.shape[:2]
+    if batch == 0:
+        return maps.new_zeros(maps.shape, dtype=torch.float32)
     present = torch.ones(batch, channels, dtype=torch.bool, device=maps.device)
     if labels is not None:
         present = present_channels(labels.to(maps.device), channels)
@@ -101,6 +110,21 @@ def dense_crf(
     gaussian = (gaussian_weight, gaussian_xy)
     bilateral = (bilateral_weight, bilateral_xy, bilateral_rgb)
     return solve(colours, maps.detach(), present, iterations, gaussian, bilateral, min_probability)
+
+
+def _check_settings(
+    *, iterations: int, min_probability: float, channel_order: str, backend: str, **others: float
+) -> None:
+    if iterations < 0:
+        raise ValueError(f'iterations is {iterations}; a mean field takes 0 or more')
+    if min_probability <= 0:
+        raise ValueError(f'min_probability is {min_probability}; it has to be positive, a logarithm is taken of it')
+    for name in ('gaussian_xy', 'bilateral_xy', 'bilateral_rgb'):
+        if others[name] <= 0:
+            raise ValueError(f'{name} is {others[name]}; a standard deviation has to be positive')
+    if channel_order not in CHANNEL_ORDERS:
+        raise ValueError(f'channel_order {channel_order!r} is none of {", ".join(CHANNEL_ORDERS)}')
+    check_backend(backend)
 
 
 def _solve_numba(
@@ -117,13 +141,15 @@ def _solve_numba(
     order = tile_order(height, width)
     indices = torch.from_numpy(order).long()
     out = maps.new_zeros(maps.shape, dtype=torch.float32)
+    seen = smoothness = appearance = None
+    if gaussian[0]:
+        smoothness = _gaussian_lattice(height, width, gaussian[1])
     for image, probabilities, chosen, result in zip(images, maps, present, out):
         if not chosen.any():
             continue
-        smoothness = appearance = None
-        if gaussian[0]:
-            smoothness = _gaussian_lattice(height, width, gaussian[1])
-        if bilateral[0]:
+        # Callers that refine one class after the other repeat the image, whose lattice is a good part of the work.
+        if bilateral[0] and (seen is None or not torch.equal(image, seen)):
+            seen = image
             features = bilateral_features(image[None], *bilateral[1:])[0, indices]
             appearance = cpu_lattice(features, normalise=True)
         logs = _logarithm(probabilities[chosen], min_probability).flatten(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -16,9 +15,10 @@ from mmwsss.ops.channels import present_channels
 from mmwsss.ops.resize import resize_align_corners
 from mmwsss.registry import REFINERS
 
-from .base import Refiner
+from .backends import check_backend, choose_backend, compiled_kernels
+from .base import Refiner, check_inputs, check_whole
+from .threads import share
 
-BACKENDS = ('auto', 'torch', 'numba')
 # Order of the neighbours of one dilation: row by row, without the pixel itself.
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
 
@@ -54,7 +54,7 @@ def par_affinity(
     ``scale=0.1, position_weight=0, squared=False, centre=True``.
 
     Args:
-        images: (B, 3, H, W) RGB, any dtype and range.
+        images: (B, 3, H, W) RGB, any dtype and range; no gradient flows back to them.
         dilations: distances of the neighbours in pixels; beyond the border the border pixel is repeated.
         squared: whether the colour distance is squared.
         centre: whether the pixel itself counts, once per dilation, in the deviation of the colours.
@@ -69,7 +69,7 @@ def par_affinity(
     position = position_weight * _position_weights(dilations, scale, eps)
     build = _affinity_torch if kernels is None else _affinity_numba(kernels)
     with torch.autocast(images.device.type, enabled=False):
-        weights = build(images.float(), dilations, scale, position, squared, centre, eps)
+        weights = build(images.detach().float(), dilations, scale, position, squared, centre, eps)
     return PixelAffinity(weights, dilations)
 
 
@@ -116,6 +116,9 @@ class PAR(Refiner):
     Args:
         iterations: number of propagation steps.
         dilations, scale, position_weight, squared, centre, eps, backend: see :func:`par_affinity`.
+
+    Raises:
+        ValueError: a setting is impossible.
     """
 
     def __init__(
@@ -129,9 +132,8 @@ class PAR(Refiner):
         eps: float = 1e-8,
         backend: str = 'auto',
     ) -> None:
-        if backend not in BACKENDS:
-            raise ValueError(f'backend of {type(self).__name__} is {backend!r}; expected one of {", ".join(BACKENDS)}')
-        self.iterations = iterations
+        check_backend(backend)
+        self.iterations = check_whole('iterations', iterations, 0)
         self.backend = backend
         self.settings = dict(
             dilations=_checked_dilations(dilations),
@@ -151,6 +153,7 @@ class PAR(Refiner):
         self, images: Tensor, maps: Tensor, labels: Tensor | None = None, affinity: PixelAffinity | None = None
     ) -> Tensor:
         """Refine ``maps`` on ``images``; see :class:`Refiner`. ``affinity`` spares computing it again."""
+        check_inputs(images, maps, labels)
         affinity = self.affinity(images) if affinity is None else affinity
         present = None if labels is None else present_channels(labels.to(maps.device), maps.shape[1])
         if maps.shape[-2:] != images.shape[-2:]:
@@ -185,17 +188,7 @@ def _checked_dilations(dilations: Sequence[int]) -> tuple[int, ...]:
 
 def _kernels(backend: str, device: torch.device) -> ModuleType | None:
     """The module of compiled kernels, or None where torch does the work."""
-    if backend not in BACKENDS:
-        raise ValueError(f'backend is {backend!r}; expected one of {", ".join(BACKENDS)}')
-    if backend == 'torch' or (backend == 'auto' and device.type != 'cpu'):
-        return None
-    if device.type != 'cpu':
-        raise ValueError(f"backend 'numba' works on the CPU, the tensors are on {device}; use 'auto' or 'torch'")
-    try:
-        from . import par_kernels
-    except ImportError as error:
-        raise ImportError(f"PAR on the CPU needs numba ({error}); install numba or set backend='torch'") from error
-    return par_kernels
+    return compiled_kernels('par_kernels', 'PAR') if choose_backend(backend, device) == 'numba' else None
 
 
 def _position_weights(dilations: tuple[int, ...], scale: float, eps: float) -> Tensor:
@@ -252,7 +245,7 @@ def _affinity_numba(kernels: ModuleType) -> Callable[..., Tensor]:
         steps, constants = np.array(dilations), position.float().numpy()
         settings = (np.float32(1 / scale), np.float32(eps), squared, centre, constants)
         for image, target in zip(padded, out.numpy()):
-            _by_rows(lambda *rows, i=image, t=target: kernels.affinity_rows(i, steps, *settings, t, *rows), height)
+            share(kernels.affinity_rows, height, image, steps, *settings, target)
         return out
 
     return build
@@ -267,21 +260,8 @@ def _propagate_numba(kernels: ModuleType) -> Callable[..., Tensor]:
         target = torch.empty_like(source)
         near, steps = weights.contiguous().numpy(), np.array(dilations)
         for _ in range(iterations):
-            planes = source.numpy(), target.numpy()
-            _by_rows(lambda *rows, p=planes: kernels.propagate_rows(p[0], near, steps, p[1], *rows), height)
+            share(kernels.propagate_rows, height, source.numpy(), near, steps, target.numpy())
             source, target = target, source
         return source[:, pad : pad + height, pad : pad + maps.shape[-1]]
 
     return run
-
-
-def _by_rows(work: Callable[[int, int], None], height: int) -> None:
-    """Call ``work`` (first, last) on as many blocks of rows at once as torch has threads."""
-    blocks = min(torch.get_num_threads(), height)
-    if blocks <= 1:
-        work(0, height)
-        return
-    bounds = [height * i // blocks for i in range(blocks + 1)]
-    # A pool of the call's own: calls from several threads never wait for each other, and none survives a fork.
-    with ThreadPoolExecutor(blocks) as pool:
-        list(pool.map(work, bounds[:-1], bounds[1:]))

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .backends import choose_backend
 from .cpu_lattice import CpuLattice
-
-BACKENDS = ('auto', 'torch', 'numba')
 
 
 class PermutohedralLattice:
@@ -32,6 +31,7 @@ class PermutohedralLattice:
 
     def __init__(self, features: Tensor, backend: str = 'auto') -> None:
         sets, points, dims = features[None].shape if features.ndim == 2 else features.shape
+        self._points = (points,) if features.ndim == 2 else (sets, points)
         flat = features.detach().reshape(sets * points, dims).float()
         if choose_backend(backend, features.device) == 'numba':
             self._lattices = [cpu_lattice(part) for part in flat.split(points)]
@@ -41,7 +41,13 @@ class PermutohedralLattice:
 
     @torch.no_grad()
     def filter(self, values: Tensor) -> Tensor:
-        """Filter ``values`` (N, C) or (B, N, C); returns the same shape in float32, not normalised, no gradient."""
+        """Filter ``values`` (N, C) or (B, N, C); returns the same shape in float32, not normalised, no gradient.
+
+        Raises:
+            ValueError: other numbers of sets or points than those of the features.
+        """
+        if tuple(values.shape[:-1]) != self._points:
+            raise ValueError(f'values {tuple(values.shape)} do not fit a lattice of {self._points} points')
         channels = values.shape[-1]
         parts = values.float().reshape(len(self._lattices), -1, channels)
         if isinstance(self._lattices[0], TorchLattice):
@@ -88,21 +94,6 @@ def cpu_lattice(features: Tensor, normalise: bool = False) -> CpuLattice:
     """Compiled lattice of (N, d) float32 CPU features."""
     layout = code_layout(features)
     return CpuLattice(features, layout.low, layout.strides, layout.factors, normalise)
-
-
-def choose_backend(backend: str, device: torch.device) -> str:
-    """'torch' or 'numba', for tensors on ``device``.
-
-    Raises:
-        ValueError: unknown backend, or numba and a device other than the CPU.
-    """
-    if backend not in BACKENDS:
-        raise ValueError(f'backend {backend!r} is none of {", ".join(BACKENDS)}')
-    if backend == 'auto':
-        return 'numba' if device.type == 'cpu' else 'torch'
-    if backend == 'numba' and device.type != 'cpu':
-        raise ValueError(f"backend 'numba' needs tensors on the CPU, these are on {device}; use 'auto' or 'torch'")
-    return backend
 
 
 class CodeLayout(NamedTuple):

@@ -13,7 +13,8 @@ from mmwsss.ops.channels import present_channels
 from mmwsss.registry import REFINERS, TASK_UTILS
 
 from .affinity import sparse_rows
-from .base import Refiner
+from .base import Refiner, check_inputs, check_whole
+from .cells import pool_to_cells, spread_cells
 
 
 def transition(affinity: Tensor, beta: float) -> Tensor:
@@ -69,44 +70,37 @@ def random_walk(affinity: Tensor, scores: Tensor, beta: float = 8.0, logt: int =
     return vectors.reshape(batch, cells, channels).transpose(1, 2).reshape(scores.shape)
 
 
-def pool_to_cells(maps: Tensor, stride: int) -> Tensor:
-    """Mean of ``maps`` (B, C, H, W) over cells of ``stride`` pixels; beyond the border of an image the maps are 0."""
-    height, width = maps.shape[-2:]
-    return F.avg_pool2d(F.pad(maps, (0, -width % stride, 0, -height % stride)), stride)
-
-
-def spread_cells(scores: Tensor, stride: int, size: tuple[int, int]) -> Tensor:
-    """Scores (B, C, h, w) of cells as maps of ``size`` (H, W), bilinear; the inverse of :func:`pool_to_cells`."""
-    return F.interpolate(scores, scale_factor=stride, mode='bilinear')[..., : size[0], : size[1]]
-
-
 @REFINERS.register_module()
 class RandomWalk(Refiner):
     """Refiner that lets the maps walk along an affinity of grid cells; the defaults are those of PMM's release.
 
     Args:
-        affinity: config of a callable in ``TASK_UTILS``, or a callable, from images (B, 3, H, W) and the grid (h, w) to
-            an affinity matrix, see :func:`transition`. None where every call brings its own.
+        affinity: config of a callable in ``TASK_UTILS``, or a callable, from images (B, 3, H, W) and the side of a cell
+            in pixels to the affinity matrix of the ceil(H / side) x ceil(W / side) cells, see :func:`transition`. None
+            where every call brings its own.
         beta, logt: see :func:`random_walk`; PSA has 8 and 8.
         stride: side of a cell in pixels.
-        background_power: adds a background (1 - max over the classes) ** power in channel 0 of maps that have none
-            (labels of as many classes as channels, or no labels), so the result has one channel more. None keeps the
-            channels as they are. PSA has 16, PMM 6.
+
+    A background walks like any other channel. PSA and PMM give the maps one before, at the size of the images:
+    (1 - best score) to the power of 16 and 6.
+
+    Raises:
+        ValueError: a setting is impossible.
     """
 
     def __init__(
         self,
-        affinity: dict[str, Any] | Callable[[Tensor, tuple[int, int]], Tensor] | None = None,
+        affinity: dict[str, Any] | Callable[[Tensor, int], Tensor] | None = None,
         beta: float = 8.0,
         logt: int = 6,
         stride: int = 8,
-        background_power: float | None = None,
     ) -> None:
+        if not beta > 0:
+            raise ValueError(f'beta is {beta!r}; expected more than 0')
         self.source = TASK_UTILS.build(affinity) if isinstance(affinity, dict) else affinity
         self.beta = beta
-        self.logt = logt
-        self.stride = stride
-        self.background_power = background_power
+        self.logt = check_whole('logt', logt, 0)
+        self.stride = check_whole('stride', stride, 1)
 
     @torch.no_grad()
     def __call__(
@@ -118,28 +112,24 @@ class RandomWalk(Refiner):
             affinity: matrix for these images instead of the one of the source.
 
         Raises:
-            ValueError: neither the constructor nor the call gave an affinity.
+            ValueError: neither the constructor nor the call gave an affinity, or the inputs do not belong together.
         """
+        check_inputs(images, maps, labels)
         size = images.shape[-2:]
-        grid = tuple(-(-side // self.stride) for side in size)
         if affinity is None:
             if self.source is None:
                 raise ValueError(
                     'RandomWalk has no affinity; set affinity=dict(type=...) in its config or hand one to the call'
                 )
-            affinity = self.source(images, grid)
+            affinity = self.source(images, self.stride)
         maps = maps.float()
         if maps.shape[-2:] != size:
             maps = F.interpolate(maps, size=size, mode='bilinear')
         present = None
         if labels is not None:
-            labels = labels.to(maps.device)
-            present = present_channels(labels, maps.shape[1])
-            maps = maps * present[:, :, None, None]
-        if self.background_power is not None and (labels is None or labels.shape[1] == maps.shape[1]):
-            background = (1 - maps.amax(dim=1, keepdim=True)) ** self.background_power
-            maps = torch.cat((background, maps), dim=1)
-            present = None if present is None else present_channels(labels, maps.shape[1])
+            present = present_channels(labels.to(maps.device), maps.shape[1])
+            # Not a product: absent channels may hold anything, and nan times 0 stays nan.
+            maps = torch.where(present[:, :, None, None], maps, 0.0)
         return self._walk(affinity, maps, present)
 
     def _walk(self, affinity: Tensor, maps: Tensor, present: Tensor | None) -> Tensor:
@@ -147,7 +137,7 @@ class RandomWalk(Refiner):
             scores = random_walk(affinity, pool_to_cells(maps, self.stride), self.beta, self.logt)
             return spread_cells(scores, self.stride, maps.shape[-2:])
         # The present channels of every image move to the front, so that the walk is as wide as the fullest image.
-        width = max(map(sum, present.tolist()))
+        width = max(map(sum, present.tolist()), default=0)
         if not width:
             return torch.zeros_like(maps)
         order = present.byte().argsort(dim=1, descending=True, stable=True)[:, :width]

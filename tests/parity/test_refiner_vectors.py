@@ -9,8 +9,9 @@ import pytest
 import torch
 from vectors import close, load, tensor, vectors
 
-from mmwsss.refiners import PAMR, PAR, RandomWalk
-from mmwsss.refiners.random_walk import pool_to_cells, random_walk, spread_cells
+from mmwsss.pseudo_labels.background import power_background
+from mmwsss.refiners import PAMR, PAR, RandomWalk, random_walk
+from mmwsss.refiners.cells import pool_to_cells, spread_cells
 
 
 @vectors('cosa', 'par*.npz')
@@ -45,14 +46,14 @@ def test_random_walk_is_the_official_one(path: Path) -> None:
         expected = data[run[0]]
         maps = torch.zeros(1, expected.shape[1] - 1, *size)
         maps[0, tensor(data['classes'])] = tensor(data['cams'])
-        refiner = RandomWalk(beta=beta, logt=logt, background_power=alpha)
-        background = (1 - maps.amax(dim=1, keepdim=True)) ** alpha
-        pooled = pool_to_cells(torch.cat((background, maps), dim=1), refiner.stride)
+        refiner = RandomWalk(beta=beta, logt=logt)
+        maps = power_background(maps, alpha)
+        pooled = pool_to_cells(maps, refiner.stride)
         tolerance = 1e-5 * expected.max()
         for matrix in (affinity[None], affinity.to_sparse_csr()):
             close(random_walk(matrix, pooled, beta, logt), expected, atol=tolerance)
 
-        labels = torch.zeros(1, maps.shape[1])
+        labels = torch.zeros(1, maps.shape[1] - 1)
         labels[0, tensor(data['classes'])] = 1
         walked = refiner(torch.zeros(1, 3, *size), maps, labels, affinity=affinity[None])
         close(walked, spread_cells(tensor(expected), refiner.stride, size), atol=tolerance)

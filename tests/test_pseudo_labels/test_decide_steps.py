@@ -29,13 +29,11 @@ from mmwsss.registry import PSEUDO_LABEL_STEPS
 class ToyRefiner(Refiner):
     """Scales the maps of present classes to a distribution and remembers what it was given."""
 
-    def __init__(self, extra_channel: bool = False) -> None:
+    def __init__(self) -> None:
         self.calls: list[tuple[Tensor, Tensor, Tensor | None]] = []
-        self.extra_channel = extra_channel
 
     def __call__(self, images: Tensor, maps: Tensor, labels: Tensor | None = None) -> Tensor:
         self.calls.append((images, maps, labels))
-        maps = torch.cat((torch.full_like(maps[:, :1], 0.5), maps), dim=1) if self.extra_channel else maps
         return maps / maps.sum(dim=1, keepdim=True).clamp(min=1e-9)
 
 
@@ -71,10 +69,20 @@ def test_refine_passes_images_maps_and_labels() -> None:
     assert out.has_background
     build('Refine', refiner=refiner, prune=False)(state)
     assert refiner.calls[1][2] is None
-    added = build('Refine', refiner=ToyRefiner(extra_channel=True))(replace(state, has_background=False))
-    assert added.maps.shape[1] == 4
-    assert added.has_background
-    assert added.bg_setting == 1
+    plain = replace(state, has_background=False, labels=None, bg_setting=0.3)
+    out = build('Refine', refiner=refiner)(plain)
+    assert (out.has_background, out.bg_setting, out.maps.shape) == (False, 0.3, state.maps.shape)
+
+
+def test_a_walk_with_a_background_is_chained_after_it() -> None:
+    state = state_of(torch.rand(2, 3, 16, 16), labels=torch.tensor([[1.0, 0, 1], [0, 1, 0]]))
+    walk = dict(type='RandomWalk', affinity=dict(type='ColourAffinity', radius=2), logt=2, stride=4)
+    steps = [dict(type='MaskAbsent'), dict(type='AddBackground', power=4), dict(type='Refine', refiner=walk)]
+    for labels in (state.labels, None):
+        out = PseudoLabeler([*steps, dict(type='Decide')])(replace(state, labels=labels))
+        assert out.maps.shape == (2, 4, 16, 16)
+        assert out.has_background
+        assert out.maps[:, 0].min() > 0
 
 
 def test_refine_builds_from_a_config_and_zeroes_absent_classes() -> None:

@@ -104,3 +104,14 @@ def test_searched_mask_falls_back_to_its_arguments() -> None:
     assert mask.tolist() == [[[0, 1, 0, 0]]]
     mask = PSEUDO_LABEL_STEPS.build(dict(type='SearchedMask', components=3, high=0.035, low=0.01))(state).mask
     assert mask.tolist() == [[[255, 1, 255, 0]]]
+
+
+@pytest.mark.parametrize('components', [2, 3])
+def test_a_wide_component_does_not_set_a_threshold_beyond_a_narrow_one(components: int) -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate((rng.uniform(0.06, 1, 3000), rng.normal(0.8, 0.01, 10000))).clip(0, 1)
+    values = torch.from_numpy(values)
+    official = search_thresholds(values, components)
+    assert official[0] > official[-1] if components == 3 else official[0] > 0.99
+    found = search_thresholds(values, components, between_means=True)
+    assert found is None or found[0] <= found[-1] < 0.85

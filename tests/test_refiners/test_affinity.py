@@ -92,7 +92,7 @@ def test_matrix_of_pairs_is_symmetric_with_ones_on_the_diagonal():
 
 def test_colour_affinity_of_all_neighbours():
     images = torch.rand(2, 3, 12, 15) * 255
-    dense = TASK_UTILS.build(dict(type='ColourAffinity', radius=2, deviation=30.0))(images, (4, 5)).to_dense()
+    dense = TASK_UTILS.build(dict(type='ColourAffinity', radius=2, deviation=30.0))(images, 3).to_dense()
     colours = torch.nn.functional.avg_pool2d(images, 3).flatten(2).transpose(1, 2)
     y, x = torch.arange(20) // 5, torch.arange(20) % 5
     near = (y[:, None] - y) ** 2 + (x[:, None] - x) ** 2 < 4
@@ -102,8 +102,16 @@ def test_colour_affinity_of_all_neighbours():
         torch.testing.assert_close(block, torch.exp(-gap / 30) * near)
 
 
+def test_colours_are_those_of_the_cells_of_the_scores():
+    images = torch.full((1, 3, 8, 19), 10.0)
+    images[..., 8:16], images[..., 16:] = 50, 90  # the last cell is cut by the border
+    dense = ColourAffinity(radius=3, deviation=40.0)(images, 8).to_dense()
+    torch.testing.assert_close(dense[0], torch.tensor([0.0, -1.0, -2.0]).exp())
+    torch.testing.assert_close(dense[1, 2], torch.tensor(-1.0).exp())
+
+
 def test_colour_affinity_of_a_single_cell():
-    assert ColourAffinity()(torch.zeros(1, 3, 8, 8), (1, 1)).to_dense().tolist() == [[1.0]]
+    assert ColourAffinity()(torch.zeros(1, 3, 8, 8), 8).to_dense().tolist() == [[1.0]]
 
 
 def test_impossible_settings_are_refused():

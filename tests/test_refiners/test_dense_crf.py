@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmwsss.refiners import DenseCRF, cpu_lattice, dense_crf
+from mmwsss.refiners import DenseCRF, PermutohedralLattice, dense_crf, threads
 from mmwsss.registry import REFINERS
 
 BACKENDS = pytest.mark.parametrize('backend', ['numba', 'torch'])
@@ -195,14 +195,14 @@ def test_the_registry_builds_it(scene: Scene) -> None:
 
 def test_threads_do_not_disturb_each_other() -> None:
     scenes = [random_scene(4, 50 + i, 60, seed=i) for i in range(4)]
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     expected = [DenseCRF()(*scene) for scene in scenes]
     try:
         torch.set_num_threads(3)
         with ThreadPoolExecutor(4) as pool:
             results = list(pool.map(lambda scene: DenseCRF()(*scene), scenes * 3))
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     for result, once in zip(results, expected * 3):
         assert torch.equal(result, once), 'the number of threads and of callers changes nothing'
 
@@ -210,33 +210,33 @@ def test_threads_do_not_disturb_each_other() -> None:
 @pytest.mark.skipif('fork' not in multiprocessing.get_all_start_methods(), reason='needs fork')
 def test_forked_workers_have_threads_of_their_own() -> None:
     scene = random_scene(3, 60, 60)
-    threads = torch.get_num_threads()
+    before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
         expected = DenseCRF(iterations=2)(*scene)
-        assert cpu_lattice._pool.cache_info().currsize == 1
+        assert threads._pool.cache_info().currsize == 1
         queue = multiprocessing.get_context('fork').Queue()
         worker = multiprocessing.get_context('fork').Process(target=_refine, args=(scene, queue), daemon=True)
         worker.start()
         result = queue.get(timeout=60)
         worker.join(timeout=60)
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
     np.testing.assert_array_equal(result, expected.numpy())
 
 
 def _refine(scene: Scene, queue: multiprocessing.Queue) -> None:
     # tensor kernels with OpenMP threads do not survive a fork, so the worker sets the number as a data loader does
     torch.set_num_threads(1)
-    cpu_lattice.torch.get_num_threads = lambda: 2
+    threads.torch.get_num_threads = lambda: 2
     queue.put(DenseCRF(iterations=2)(*scene).numpy())
 
 
 def test_errors(scene: Scene) -> None:
     images, maps = scene
-    with pytest.raises(ValueError, match=r'images \(1, 3, 12, 16\) and maps \(1, 3, 12, 15\) differ in size or number'):
+    with pytest.raises(ValueError, match=r'images \(1, 3, 12, 16\) and maps \(1, 3, 12, 15\) differ in size'):
         DenseCRF()(images, maps[..., 1:])
-    with pytest.raises(ValueError, match='differ in size or number'):
+    with pytest.raises(ValueError, match='with the same B'):
         DenseCRF()(images, maps.repeat(2, 1, 1, 1))
     with pytest.raises(ValueError, match='5 image labels do not fit maps of 3 channels'):
         DenseCRF()(images, maps, torch.ones(1, 5))
@@ -283,3 +283,41 @@ def test_against_pydensecrf(settings: tuple[float, ...], backend: str) -> None:
     (out,) = DenseCRF(10, *settings, min_probability=1e-30, backend=backend)(images, maps)
     assert (out - expected).abs().mean() < 1e-4
     assert (out.argmax(0) == expected.argmax(0)).float().mean() >= 0.999
+
+
+@pytest.mark.parametrize(
+    ('settings', 'message'),
+    [
+        (dict(iterations=-1), 'iterations is -1'),
+        (dict(gaussian_xy=0), 'gaussian_xy is 0'),
+        (dict(channel_order='hsv'), "channel_order 'hsv'"),
+        (dict(backend='c'), "backend 'c'|backend is 'c'"),
+    ],
+)
+def test_settings_are_checked_when_built(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        DenseCRF(**settings)
+
+
+@pytest.mark.parametrize('backend', ['torch', 'numba'])
+def test_inputs_that_do_not_fit_are_refused(backend: str) -> None:
+    images, maps = torch.zeros(2, 3, 4, 5), torch.full((2, 2, 4, 5), 0.5)
+    crf = DenseCRF(backend=backend)
+    for wrong in ((images[:, :1], maps), (images[:1], maps), (images, maps, torch.ones(1, 2))):
+        with pytest.raises(ValueError, match=r'images|labels'):
+            crf(*wrong)
+    assert crf(images[:0], maps[:0]).shape == (0, 2, 4, 5)
+
+
+@pytest.mark.parametrize('backend', ['torch', 'numba'])
+def test_lattice_refuses_values_of_other_points(backend: str) -> None:
+    lattice = PermutohedralLattice(torch.rand(10, 2), backend=backend)
+    with pytest.raises(ValueError, match='do not fit a lattice'):
+        lattice.filter(torch.rand(5, 3))
+
+
+def test_a_repeated_image_is_refined_like_a_single_one() -> None:
+    images = torch.randint(0, 256, (2, 3, 12, 15))[[0, 0, 1, 0]]
+    maps = torch.rand(4, 3, 12, 15).softmax(dim=1)
+    alone = torch.cat([DenseCRF()(image[None], part[None]) for image, part in zip(images, maps)])
+    torch.testing.assert_close(DenseCRF()(images, maps), alone, atol=1e-6, rtol=0)

@@ -5,8 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-import mmwsss.refiners
-from mmwsss.refiners import PAMR, PAR, par_affinity, propagate
+from mmwsss.refiners import PAMR, PAR, par, par_affinity, propagate
 from mmwsss.registry import REFINERS
 
 DILATIONS = (1, 3)
@@ -158,9 +157,42 @@ def test_impossible_dilations_are_refused(dilations):
         PAR(dilations=dilations)
 
 
-def test_unknown_backend_is_refused():
-    with pytest.raises(ValueError, match='auto, torch, numba'):
-        PAR(backend='cuda')
+@pytest.mark.parametrize('cls', [PAR, PAMR])
+@pytest.mark.parametrize(
+    ('setting', 'message'),
+    [
+        (dict(backend='cuda'), 'auto, torch, numba'),
+        (dict(iterations=-1), 'iterations is -1; expected a whole number of at least 0'),
+        (dict(iterations=2.5), 'iterations is 2.5'),
+    ],
+)
+def test_impossible_settings_are_refused(cls, setting, message):
+    with pytest.raises(ValueError, match=message):
+        cls(**setting)
+
+
+def test_absent_channels_are_not_propagated(backend, monkeypatch):
+    images, maps = draw(channels=5)
+    widths = []
+
+    def counted(step):
+        return lambda weights, kept, *args: widths.append(len(kept)) or step(weights, kept, *args)
+
+    make, plain = par._propagate_numba, par._propagate_torch
+    monkeypatch.setattr(par, '_propagate_numba', lambda kernels: counted(make(kernels)))
+    monkeypatch.setattr(par, '_propagate_torch', counted(plain))
+    refiner = PAR(1, DILATIONS, backend=backend)
+    refiner(images, maps, torch.tensor([[0, 1, 0, 0], [1, 1, 0, 1]]))  # and the background
+    refiner(images, maps, torch.tensor([[0, 1, 0, 0, 0], [0, 0, 0, 0, 0]]))
+    refiner(images, maps)
+    assert widths == [2, 4, 1, 5, 5]
+
+
+def test_affinity_has_no_gradient(backend):
+    images, _ = draw()
+    weights = par_affinity(images.float().requires_grad_(), DILATIONS, backend=backend).weights
+    assert not weights.requires_grad
+    assert torch.equal(weights, par_affinity(images, DILATIONS, backend=backend).weights)
 
 
 def test_maps_of_another_size_are_refused():
@@ -173,7 +205,6 @@ def test_missing_numba_is_named(monkeypatch):
     images, maps = draw()
     monkeypatch.setitem(sys.modules, 'numba', None)
     monkeypatch.delitem(sys.modules, 'mmwsss.refiners.par_kernels', raising=False)
-    monkeypatch.delattr(mmwsss.refiners, 'par_kernels', raising=False)
-    with pytest.raises(ImportError, match="install numba or set backend='torch'"):
+    with pytest.raises(ImportError, match=r"PAR on the CPU needs numba .*install it or set backend='torch'"):
         PAR(1, DILATIONS)(images, maps)
     assert PAR(1, DILATIONS, backend='torch')(images, maps).shape == maps.shape

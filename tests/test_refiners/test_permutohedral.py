@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mmwsss.refiners import PermutohedralLattice
-from mmwsss.refiners.permutohedral import CodeLayout, choose_backend, code_layout, simplices
+from mmwsss.refiners.backends import choose_backend
+from mmwsss.refiners.permutohedral import CodeLayout, code_layout, simplices
 
 BACKENDS = pytest.mark.parametrize('backend', ['numba', 'torch'])
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from mmwsss.refiners import ColourAffinity, RandomWalk, random_walk
-from mmwsss.refiners.random_walk import pool_to_cells, spread_cells, transition
+from mmwsss.refiners.cells import pool_to_cells, spread_cells
+from mmwsss.refiners.random_walk import transition
 from mmwsss.registry import REFINERS
 
 GRID = (4, 5)
@@ -31,7 +32,7 @@ def test_steps_are_transposed_and_normalised_over_the_columns():
 
 def test_walk_equals_squaring_the_matrix_dense_and_sparse():
     images, maps = draw()
-    affinity = ColourAffinity(radius=3)(images, GRID)
+    affinity = ColourAffinity(radius=3)(images, 8)
     scores = pool_to_cells(maps, 8)
     dense = blocks(affinity, 2)
     steps = dense**4 / (dense**4).sum(dim=1, keepdim=True)
@@ -56,25 +57,54 @@ def test_absent_classes_are_zero_whatever_they_held():
     full = refiner(images, maps)
     labels = torch.tensor([[0.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
     present = torch.tensor([[1, 0, 1, 0], [1, 1, 1, 0]], dtype=torch.bool)
+    maps[~present] = torch.nan
     refined = refiner(images, maps, labels)
     torch.testing.assert_close(refined[present], full[present], atol=1e-6, rtol=1e-5)
     assert not refined[~present].any()
     assert not refiner(images, maps[:, 1:], torch.zeros(2, 3)).any()
 
 
-def test_background_is_added_where_there_is_none():
-    images, maps = draw(channels=2)
-    labels = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    refiner = RandomWalk(ColourAffinity(radius=3), logt=2, background_power=3)
-    refined = refiner(images, maps, labels)
-    masked = maps * labels[:, :, None, None]
-    background = (1 - masked.amax(dim=1, keepdim=True)) ** 3
-    plain = RandomWalk(ColourAffinity(radius=3), logt=2)
-    expected = plain(images, torch.cat((background, masked), dim=1))
-    assert refined.shape == (2, 3, 30, 37)
-    torch.testing.assert_close(refined, expected, atol=1e-6, rtol=1e-5)
-    given = torch.cat((background, maps), dim=1)
-    assert refiner(images, given, labels).shape == given.shape
+def test_absent_channels_do_not_walk(monkeypatch):
+    images, maps = draw(channels=5)
+    widths = []
+
+    def walk(affinity, scores, beta, logt):
+        widths.append(scores.shape[1])
+        return random_walk(affinity, scores, beta, logt)
+
+    # The package has a function of the module's name.
+    monkeypatch.setitem(RandomWalk._walk.__globals__, 'random_walk', walk)
+    refiner = RandomWalk(ColourAffinity(radius=3), logt=1)
+    refiner(images, maps, torch.tensor([[0.0, 1.0, 0.0, 0.0], [1.0, 0.0, 1.0, 0.0]]))  # and the background
+    refiner(images, maps, torch.tensor([[0.0, 1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, 0.0]]))
+    refiner(images, maps, torch.zeros(2, 5))
+    refiner(images, maps)
+    assert widths == [3, 1, 5]
+
+
+def test_channels_stay_as_they_are_with_and_without_labels():
+    images, maps = draw(channels=3)
+    refiner = RandomWalk(ColourAffinity(radius=3), logt=2)
+    assert not refiner.needs_background
+    for labels in (None, torch.ones(2, 3), torch.ones(2, 2)):
+        assert refiner(images, maps, labels).shape == maps.shape
+    empty = images[:0], maps[:0], torch.ones(0, 3)
+    assert refiner(*empty, affinity=torch.zeros(0, 20, 20)).shape == (0, 3, 30, 37)
+
+
+@pytest.mark.parametrize(
+    ('setting', 'message'),
+    [
+        (dict(beta=0), 'beta is 0; expected more than 0'),
+        (dict(beta=float('nan')), 'beta is nan'),
+        (dict(logt=-1), 'logt is -1; expected a whole number of at least 0'),
+        (dict(logt=1.5), 'logt is 1.5'),
+        (dict(stride=0), 'stride is 0; expected a whole number of at least 1'),
+    ],
+)
+def test_impossible_settings_are_refused(setting, message):
+    with pytest.raises(ValueError, match=message):
+        RandomWalk(**setting)
 
 
 def test_scores_stay_inside_an_object():

@@ -1,30 +1,27 @@
-"""Peak memory of a process."""
+"""Peak memory of a process, where Linux tells it."""
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
 from pathlib import Path
+
+STATUS = Path('/proc/self/status')
+RESET = Path('/proc/self/clear_refs')
 
 
 def reset_peak() -> int | None:
-    """Forget the peak of the past, where Linux allows it; returns the peak that counts from now on."""
-    with suppress(OSError):
-        Path('/proc/self/clear_refs').write_text('5')
+    """Forget the peak of the past; returns the peak that counts from now on, None where it cannot be reset."""
+    try:
+        RESET.write_text('5')
+    except OSError:
+        return None
     return peak()
 
 
 def peak() -> int | None:
-    """Largest resident size of this process in bytes."""
+    """Largest resident size of this process in bytes since the last reset, None where the system does not tell it."""
     try:
-        # Not ru_maxrss: a child starts with its parent's peak there.
-        lines = Path('/proc/self/status').read_text().splitlines()
+        # Not ru_maxrss: a child starts with its parent's peak there, and it cannot be reset.
+        lines = STATUS.read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith('VmHWM'))
     except (OSError, StopIteration):
-        pass
-    try:
-        import resource
-    except ImportError:
         return None
-    unit = 1 if sys.platform == 'darwin' else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

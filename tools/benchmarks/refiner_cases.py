@@ -15,7 +15,7 @@ from torch import Tensor
 
 import mmwsss  # noqa: F401  (closes the version gaps before mmseg is imported)
 from mmwsss.refiners import PAR, ColourAffinity, DenseCRF, random_walk
-from mmwsss.refiners.random_walk import pool_to_cells
+from mmwsss.refiners.cells import pool_to_cells
 
 SUFFIXES = ('.jpg', '.jpeg', '.png')
 DILATIONS = (1, 2, 4, 8, 12, 24)
@@ -109,7 +109,7 @@ def prepare_crf(case: Case, image: Tensor, ours: bool) -> Work:
 
 def prepare_walk(case: Case, image: Tensor, ours: bool) -> Work:
     scores = pool_to_cells(draw_maps(case, image.device)[0], CELL)
-    affinity = ColourAffinity()(image, tuple(scores.shape[-2:]))
+    affinity = ColourAffinity()(image, CELL)
     if ours:
         return lambda: random_walk(affinity, scores, **WALK)
     dense = affinity.to_dense()

@@ -137,17 +137,7 @@ def build_table(results: Sequence[Result], device: str) -> Table:
     name = torch.cuda.get_device_name(device) if torch.device(device).type == 'cuda' else 'CPU'
     table = Table(caption=f'{name}, {torch.get_num_threads()} threads, torch {torch.__version__}')
     table.add_column('case', no_wrap=True)
-    for column in (
-        'B x C x H x W',
-        'present',
-        'ours ms',
-        'ref. ms',
-        'ratio',
-        'ours MiB',
-        'ref. MiB',
-        'share',
-        'max diff',
-    ):
+    for column in COLUMNS:
         table.add_column(column, justify='right')
     table.add_column('reference', overflow='fold')
     for result in results:

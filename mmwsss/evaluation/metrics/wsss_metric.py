@@ -30,7 +30,8 @@ class WSSSMetric(BaseMetric):
     without ``pseudo_maps`` enters with its localization maps, unless a metainfo ``pseudo_bg_setting`` says that its
     mask comes from none); ``mAP``, ``f1_macro``, ``f1_micro``. Names of maps and pseudo masks end in ``+tags`` when
     ground-truth image labels were used for them. A score whose field no sample has is left out. Samples with
-    ``protocol_masks`` (P, H, W) are scored on these and on ``image_scores`` alone, as ``<protocol>_mIoU`` with the
+    ``protocol_masks`` (P, H, W) are scored on these and on ``image_scores`` alone (``<views>_mAP`` where their metainfo
+    ``image_score_views`` is not 'ss'), as ``<protocol>_mIoU`` with the
     names in their metainfo ``protocols``.
 
     After an evaluation, on the main process, ``per_class`` holds {name: {class: percent}} and ``curves`` the sweeps:
@@ -118,6 +119,8 @@ class WSSSMetric(BaseMetric):
             raise ValueError('nothing to evaluate against: expected gt_sem_seg or image_labels, found neither')
         if scores is not None and labels is not None:
             entry['image'] = (_numpy(scores, np.float32), _numpy(labels, np.float32))
+            if 'image_score_views' in sample:
+                entry['image_score_views'] = sample['image_score_views']
         if 'gt_sem_seg' in sample:
             label = _data(sample, 'gt_sem_seg')[0]
             reduce = self._protocol_entries if 'protocol_masks' in sample else self._pixel_entries
@@ -217,8 +220,11 @@ class WSSSMetric(BaseMetric):
             )
         precision = confusion.average_precision(image_scores, labels)
         macro, micro = confusion.f1_scores(image_scores, labels)
-        scores |= {'mAP': _percent(precision.nanmean()), 'f1_macro': _percent(macro), 'f1_micro': _percent(micro)}
-        self.per_class['AP'] = dict(zip(self._classes[1:], map(_percent, precision)))
+        views = _agreed(results, 'image_score_views')
+        prefix = '' if views in (None, 'ss') else f'{views}_'
+        values = {'mAP': precision.nanmean(), 'f1_macro': macro, 'f1_micro': micro}
+        scores |= {f'{prefix}{name}': _percent(value) for name, value in values.items()}
+        self.per_class[f'{prefix}AP'] = dict(zip(self._classes[1:], map(_percent, precision)))
 
     def _log(self, num_samples: int) -> None:
         table = PrettyTable(['class', *self.per_class], align='r')

@@ -22,10 +22,6 @@ class CAMClassifier(WeakSegmentor):
 
     default_bg_setting = 0.3
 
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.test_cfg.setdefault('label_threshold', 0.5)
-
     def loss(self, inputs: Tensor | dict[str, Tensor], data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Binary cross entropy of the classifier on images (B, 3, H, W)."""
         labels = stack_image_labels(data_samples, self.num_classes - 1)
@@ -39,8 +35,4 @@ class CAMClassifier(WeakSegmentor):
     def pseudo_maps(self, maps: Tensor, labels: Tensor | None, scores: Tensor) -> Tensor:
         """Maps of the present classes, or of those with a score above ``label_threshold`` without labels."""
         present = self.presumed_labels(scores) if labels is None else labels
-        return maps * present[:, :, None, None]
-
-    def presumed_labels(self, scores: Tensor) -> Tensor:
-        """Classes with a score above ``label_threshold``."""
-        return (scores > self.test_cfg['label_threshold']).to(scores)
+        return peak_normalize(maps) * present[:, :, None, None]  # maps fused over views have lost their peaks of 1

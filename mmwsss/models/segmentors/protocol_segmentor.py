@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from copy import copy
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-import mmcv
 import torch
 from mmengine.model import BaseModel
 from mmengine.structures import PixelData
@@ -19,6 +19,7 @@ from mmwsss.evaluation.protocols import Protocol, parse_protocols
 from mmwsss.pseudo_labels.views import Fusion, FusionRule, iter_views, rescale_bilinear
 from mmwsss.refiners.base import Refiner
 from mmwsss.registry import MODELS, REFINERS
+from mmwsss.utils.images import read_sample_image
 
 from .protocol_readers import build_reader
 from .weak_segmentor import first_view, stack_image_labels
@@ -102,9 +103,10 @@ class ProtocolSegmentor(BaseModel):
         """Predict masks of all protocols at ``ori_shape``.
 
         Each returned sample carries ``protocol_masks`` (P, H, W) int64, their names ``protocols`` in the metainfo,
-        ``pred_sem_seg`` (the first protocol without tags; where all use tags, the first without its tags and refiner),
-        ``pseudo_mask`` (the first protocol with tags, if there is one) and, where the network makes them,
-        ``localization_maps`` at ``ori_shape`` and ``image_scores`` (K,).
+        ``pred_sem_seg`` (the first protocol without tags; where all use tags, the fewest views without tags or
+        refiner), ``pseudo_mask`` (the first protocol with tags, if there is one) and, where the network makes them,
+        ``localization_maps`` at ``ori_shape`` and ``image_scores`` (K,). These come from the fewest views that a
+        protocol uses, named ``image_score_views`` in the metainfo.
 
         Raises:
             ValueError: a protocol uses tags and a sample has no image labels, or a refiner cannot find the image.
@@ -156,9 +158,9 @@ class ProtocolSegmentor(BaseModel):
 
     def _finish(self, sample: SegDataSample, fused: dict[Views, dict[str, Tensor]], labels: Tensor | None) -> None:
         """Decide the masks of all protocols for one sample and write them to it."""
-        first = _views_of(self.protocols[0])
+        first = min(map(_views_of, self.protocols))  # the fewest views, whatever the order of the protocols
         device = next(iter(fused[first].values())).device
-        read_image = cache(partial(_read_image, sample, device))
+        read_image = cache(partial(read_sample_image, sample, device, 'a refiner'))
 
         @cache
         def maps(views: Views, tags: bool) -> Tensor:
@@ -183,7 +185,8 @@ class ProtocolSegmentor(BaseModel):
         sample.pred_sem_seg = PixelData(data=free[None])
         if tagged is not None:
             sample.pseudo_mask = PixelData(data=tagged[None])
-        sample.set_metainfo(dict(used_image_labels=tagged is not None))
+        views_name = replace(self.protocols[0], multi_scale=first[0], flip=first[1], refiner=None, tags=False).name
+        sample.set_metainfo(dict(used_image_labels=tagged is not None, image_score_views=views_name))
         sample.set_data(self.reader.extras(fused[first], labels, sample))
 
 
@@ -204,13 +207,6 @@ def _build_refiners(protocols: list[Protocol], configs: Mapping[str, dict]) -> d
 
 def _views_of(protocol: Protocol) -> Views:
     return protocol.multi_scale, protocol.flip
-
-
-def _read_image(sample: SegDataSample, device: torch.device) -> Tensor:
-    if sample.get('img_path') is None:
-        raise ValueError('a refiner needs the image file; put img_path into meta_keys of the packing transform')
-    image = mmcv.imread(sample.img_path, channel_order='rgb')
-    return torch.from_numpy(image).to(device).permute(2, 0, 1)[None]
 
 
 def _add_prefix(state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:

@@ -6,8 +6,8 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
-import mmcv
 import torch
 from mmengine.structures import PixelData
 from mmseg.models.segmentors import BaseSegmentor
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from mmwsss.ops import RESIZERS, present_channels
 from mmwsss.pseudo_labels import maps_to_mask
 from mmwsss.pseudo_labels.labeler import LabelState, PseudoLabeler
+from mmwsss.pseudo_labels.views import Fusion, FusionRule, iter_views, rescale_bilinear
 from mmwsss.registry import MODELS
+from mmwsss.utils.images import read_sample_image
 
 
 class WeakSegmentor(BaseSegmentor):
@@ -28,7 +30,11 @@ class WeakSegmentor(BaseSegmentor):
     Args:
         test_cfg: ``bg_setting`` is the background setting of :func:`~mmwsss.pseudo_labels.maps_to_mask`;
             ``use_image_labels`` masks the pseudo masks (never ``pred_sem_seg``) with the samples' image labels where
-            the samples carry them; ``upsample`` is the rule for enlarging maps, a key of :data:`~mmwsss.ops.RESIZERS`.
+            the samples carry them; ``label_threshold`` is the image score above which a class is taken as present where
+            a pseudo labeler or refiner has to do without them; ``upsample`` is the rule for enlarging maps, a key of
+            :data:`~mmwsss.ops.RESIZERS`;
+            ``views``, e.g. ``dict(scales=(0.5, 1, 1.5), flip=True)``, averages the network's maps and scores over
+            scales and mirror images.
         pseudo_labeler: config of a :class:`~mmwsss.pseudo_labels.labeler.PseudoLabeler` that makes the pseudo masks
             from the network's maps; without one they are decided from the enlarged :meth:`pseudo_maps`.
     """
@@ -55,7 +61,13 @@ class WeakSegmentor(BaseSegmentor):
         self.neck = MODELS.build(neck) if neck is not None else None
         self.head = MODELS.build(head)
         self.train_cfg = train_cfg
-        self.test_cfg = dict(bg_setting=self.default_bg_setting, use_image_labels=True, upsample='align_corners')
+        self.test_cfg = dict(
+            bg_setting=self.default_bg_setting,
+            use_image_labels=True,
+            label_threshold=0.5,
+            upsample='align_corners',
+            views=None,
+        )
         self.test_cfg.update(test_cfg or {})
         if unknown := {'refiner', 'refiner_upsample'} & self.test_cfg.keys():
             raise ValueError(
@@ -64,6 +76,7 @@ class WeakSegmentor(BaseSegmentor):
             )
         if self.test_cfg['upsample'] not in RESIZERS:
             raise ValueError(f'test_cfg.upsample has to be one of {tuple(RESIZERS)}, got {self.test_cfg["upsample"]!r}')
+        _check_views(self.test_cfg['views'])
         self.pseudo_labeler = None if pseudo_labeler is None else PseudoLabeler(**pseudo_labeler)
         self.num_classes = self.head.num_classes
 
@@ -81,13 +94,26 @@ class WeakSegmentor(BaseSegmentor):
             scores: (B, K) predicted image scores.
         """
 
-    def presumed_labels(self, scores: Tensor) -> Tensor | None:
-        """Image labels (B, K) that a pseudo mask without true ones goes by; None where it may hold every class."""
-        return None
+    def presumed_labels(self, scores: Tensor) -> Tensor:
+        """Image labels (B, K) that a pseudo labeler and refiners go by without true ones, from image scores (B, K)."""
+        return (scores > self.test_cfg['label_threshold']).to(scores)
 
     def network_maps(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Raw localization maps (B, C, h, w) and image scores (B, K) of images (B, 3, H, W)."""
         return self.localize(self.extract_feat(inputs))
+
+    def viewed_maps(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """:meth:`network_maps`, averaged over ``test_cfg.views`` where set; the largest view gives the size."""
+        views = self.test_cfg['views']
+        if views is None:
+            return self.network_maps(inputs)
+        fusions = (Fusion(FusionRule()), Fusion(FusionRule()))
+        rescale = partial(rescale_bilinear, divisor=getattr(self.backbone, 'patch_size', 1))
+        scales = sorted(views['scales'], reverse=True)
+        for _, outputs in iter_views(self.network_maps, inputs, scales, flip=views.get('flip', False), rescale=rescale):
+            for index, fusion in enumerate(fusions):
+                fusion.add(outputs[index])
+        return tuple(fusion.result() for fusion in fusions)
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
         """Conditioned features (B, D, h, w) of images (B, 3, H, W)."""
@@ -114,8 +140,13 @@ class WeakSegmentor(BaseSegmentor):
         the mask was decided from them by a background setting, and ``image_scores`` (K,).
         """
         samples = data_samples or [SegDataSample(metainfo=dict(ori_shape=tuple(inputs.shape[-2:]))) for _ in inputs]
+        if any(any(sample.get('img_padding_size', ())) for sample in samples):
+            raise ValueError(
+                'test images of uneven size were padded to a batch, which would squeeze the maps; set batch_size=1 in '
+                'the dataloader and no test_cfg in the data preprocessor'
+            )
         labels = self._labels_to_use(samples)
-        maps, scores = self.network_maps(inputs)
+        maps, scores = self.viewed_maps(inputs)
         label_free = self.pseudo_maps(maps, None, scores)
         located = maps if labels is None else maps * present_channels(labels, maps.shape[1])[:, :, None, None]
         for i, sample in enumerate(samples):
@@ -169,16 +200,11 @@ class WeakSegmentor(BaseSegmentor):
         """What the pseudo labeler gets for one image; the image itself is read only when a step needs it.
 
         Raises:
-            ValueError: a step needs the image and ``sample`` does not say where it is.
+            ValueError: a step needs the image and it cannot be read.
         """
         images = None
         if self.pseudo_labeler is not None and self.pseudo_labeler.needs_images:
-            if sample.get('img_path') is None:
-                raise ValueError(
-                    'the pseudo labeler needs the image file; give images by path, or set model.pseudo_labeler=None'
-                )
-            image = mmcv.imread(sample.img_path, channel_order='rgb')
-            images = torch.from_numpy(image).to(maps.device).permute(2, 0, 1)[None]
+            images = read_sample_image(sample, maps.device, 'the pseudo labeler')
         return LabelState(
             maps=maps.float(),
             has_background=self.has_background_channel,
@@ -189,9 +215,17 @@ class WeakSegmentor(BaseSegmentor):
         )
 
     def _labels_to_use(self, samples: list[SegDataSample]) -> Tensor | None:
-        if not self.test_cfg['use_image_labels'] or not all('image_labels' in sample for sample in samples):
+        if not self.test_cfg['use_image_labels'] or not any('image_labels' in sample for sample in samples):
             return None
         return stack_image_labels(samples, self.num_classes - 1)
+
+
+def _check_views(views: dict | None) -> None:
+    if views is None:
+        return
+    unknown = set(views) - {'scales', 'flip'}
+    if unknown or not views.get('scales') or min(views['scales']) <= 0:
+        raise ValueError(f'test_cfg.views needs positive scales and may have flip=True, got {views}')
 
 
 def first_view(inputs: Tensor | dict[str, Tensor]) -> Tensor:

@@ -29,7 +29,7 @@ def build_refiner(refiner: dict[str, Any] | Refiner, owner: str) -> Refiner:
 class Refine(LabelStep):
     """Make the maps follow the images.
 
-    The maps come out at the size of the images and in float32; a refiner that adds a background channel is noticed.
+    The maps come out at the size of the images and in float32.
 
     Args:
         refiner: config of a refiner in ``REFINERS``, or a refiner.
@@ -53,6 +53,4 @@ class Refine(LabelStep):
                 'put AddBackground before Refine'
             )
         maps = self.refiner(state.images, as_single(state.maps), state.labels if self.prune else None)
-        if maps.shape[1] == state.maps.shape[1]:
-            return replace(state, maps=maps)
-        return replace(state, maps=maps, has_background=True, bg_setting=1.0)
+        return replace(state, maps=maps)

@@ -53,7 +53,7 @@ class SearchedMask(LabelStep):
         require_full_size(self, state)
         maps = keep_channels(as_single(state.maps), state.present)
         scores = maps.amax(dim=1)
-        found = search_thresholds(scores, self.components, self.floor)
+        found = search_thresholds(scores, self.components, self.floor, between_means=True)
         if self.components == 2:
             mask = maps_to_mask(maps, self.high if found is None else found[0].to(maps), has_background=False)
         else:

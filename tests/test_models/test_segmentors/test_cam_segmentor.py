@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mmwsss.models.segmentors import CAMClassifier
+from mmwsss.pseudo_labels import peak_normalize
 from mmwsss.registry import MODELS
 
 LABELS = [[1, 0], [0, 1], [1, 1], [0, 0]]
@@ -45,7 +46,7 @@ def test_maps_are_rectified_and_have_peak_one(build) -> None:
 
 
 def test_classes_below_the_label_threshold_are_dropped_without_labels(build) -> None:
-    maps, scores = torch.rand(1, 2, 4, 4), torch.tensor([[0.6, 0.3]])
+    maps, scores = peak_normalize(torch.rand(1, 2, 4, 4)), torch.tensor([[0.6, 0.3]])
     model = build()
     assert (model.pseudo_maps(maps, None, scores)[:, 1] == 0).all()
     assert torch.equal(model.pseudo_maps(maps, None, scores)[:, 0], maps[:, 0])
@@ -53,6 +54,8 @@ def test_classes_below_the_label_threshold_are_dropped_without_labels(build) -> 
     labels = torch.tensor([[0.0, 1.0]])
     assert (model.pseudo_maps(maps, labels, scores)[:, 0] == 0).all()
     assert torch.equal(model.pseudo_maps(maps, labels, scores)[:, 1], maps[:, 1])
+    faded = model.pseudo_maps(0.25 * maps, labels, scores)
+    torch.testing.assert_close(faded[:, 1], maps[:, 1], msg='a fusion of views lowers the peaks')
 
 
 def test_background_grows_with_its_setting(build, make_samples) -> None:

@@ -244,13 +244,16 @@ def test_a_pseudo_labeler_gets_image_and_labels(spreading, make_samples, tmp_pat
     assert (sample.pseudo_maps.data[:2] > 0).all()
     assert (sample.pseudo_mask.data == 1).all()
     (free,) = spreading.predict(images, without)
+    assert (free.pseudo_mask.data == 0).all(), 'no class has a score above the threshold'
+    spreading.test_cfg['label_threshold'] = -1.0
+    (free,) = spreading.predict(images, without)
     assert (free.pseudo_mask.data == 3).all()
 
 
 def test_a_pseudo_labeler_needs_the_image_file(spreading, make_samples) -> None:
     samples = make_samples(None, count=1)
     samples[0].set_metainfo(dict(img_path=None))  # what mmseg sets for an image given as an array
-    with pytest.raises(ValueError, match=r'needs the image file; give images by path, or set model\.pseudo_labeler'):
+    with pytest.raises(ValueError, match=r'needs the image file; give images by path'):
         spreading.predict(torch.randn(1, 3, 16, 16), samples)
 
 

@@ -82,12 +82,12 @@ def test_image_labels_change_the_pseudo_mask_and_never_the_prediction(
     assert (aware[1].localization_maps.data[:first] > 0).all()
 
 
-def test_labels_are_left_alone_when_switched_off_or_incomplete(maps, backbone_cfg, make_samples) -> None:
+def test_labels_are_left_alone_when_switched_off_or_unknown(maps, backbone_cfg, make_samples) -> None:
     images = torch.rand(2, 3, 16, 16)
     off = Fixed(maps, False, backbone_cfg, bg_setting=0.6, use_image_labels=False)
     on = Fixed(maps, False, backbone_cfg, bg_setting=0.6)
-    mixed = [*make_samples([[1, 0, 0]]), *make_samples(None, count=1)]
-    for out in (off.predict(images, make_samples([[1, 0, 0]] * 2)), on.predict(images, mixed)):
+    unknown = make_samples(None, count=2)
+    for out in (off.predict(images, make_samples([[1, 0, 0]] * 2)), on.predict(images, unknown)):
         assert not any(sample.used_image_labels for sample in out)
         assert all(torch.equal(s.pseudo_mask.data, s.pred_sem_seg.data) for s in out)
 
@@ -164,3 +164,52 @@ def test_evaluation_mode_restores_each_module_even_after_an_exception() -> None:
     with evaluation_mode(inside, inside[1]):
         assert not inside[1][0].training
     assert [m.training for m in inside.modules()] == before
+
+
+def test_mixed_batches_are_refused(maps, backbone_cfg, make_samples) -> None:
+    model = Fixed(maps, False, backbone_cfg)
+    samples = [*make_samples([[1, 0, 0]]), *make_samples(None, count=1)]
+    with pytest.raises(ValueError, match='carries no image_labels'):
+        model.predict(torch.rand(2, 3, 16, 16), samples)
+
+
+def test_padded_batches_are_refused(maps, backbone_cfg, make_samples) -> None:
+    model = Fixed(maps, False, backbone_cfg)
+    samples = make_samples([[1, 0, 0], [0, 1, 1]])
+    samples[1].set_metainfo(dict(img_padding_size=(0, 15, 0, 0)))
+    with pytest.raises(ValueError, match='were padded to a batch'):
+        model.predict(torch.rand(2, 3, 16, 16), samples)
+
+
+@pytest.mark.parametrize(
+    'views', [dict(flip=True), dict(scales=()), dict(scales=(1, -1)), dict(scales=(1,), flips=True)], ids=str
+)
+def test_views_are_checked(maps, backbone_cfg, views) -> None:
+    with pytest.raises(ValueError, match=r'test_cfg\.views needs positive scales'):
+        Fixed(maps, False, backbone_cfg, views=views)
+
+
+class Brightness(Fixed):
+    """Maps that are the image itself, pooled: a mirrored view gives mirrored maps."""
+
+    def network_maps(self, inputs):
+        pooled = torch.nn.functional.avg_pool2d(inputs, 4)
+        return pooled, pooled.amax((2, 3))
+
+
+def test_views_are_averaged(maps, backbone_cfg) -> None:
+    images = torch.rand(2, 3, 16, 16)
+    plain = Brightness(maps, False, backbone_cfg)
+    expected, scores = plain.viewed_maps(images)
+    for scales, flip in (((1,), True), ((1, 1), False)):
+        viewed, viewed_scores = Brightness(maps, False, backbone_cfg, views=dict(scales=scales, flip=flip)).viewed_maps(
+            images
+        )
+        torch.testing.assert_close(viewed, expected)
+        torch.testing.assert_close(viewed_scores, scores)
+    model = Brightness(maps, False, backbone_cfg, views=dict(scales=(0.5, 1.0)))
+    viewed, _ = model.viewed_maps(images)
+    assert viewed.shape == expected.shape
+    small, _ = model.network_maps(torch.nn.functional.interpolate(images, size=(8, 8), mode='bilinear'))
+    enlarged = torch.nn.functional.interpolate(small, size=(4, 4), mode='bilinear')
+    torch.testing.assert_close(viewed, (expected + enlarged) / 2)
