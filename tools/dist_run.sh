@@ -10,6 +10,10 @@ fi
 GPUS=$1
 TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 TOOL=$TOOLS/$2
+if [ ! -f "$TOOL" ]; then
+    echo "error: no tool $2 in $TOOLS" >&2
+    exit 2
+fi
 shift 2
 
 export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"

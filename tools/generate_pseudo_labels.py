@@ -19,11 +19,12 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import init_dist, is_main_process
 from mmengine.registry import init_default_scope
-from mmengine.runner import load_checkpoint
+from mmengine.runner.checkpoint import load_state_dict
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import nn
 
 from mmwsss.apis import launch
+from mmwsss.apis.testing import read_checkpoint
 from mmwsss.datasets.checks import DatasetError
 from mmwsss.pseudo_labels.export import ExportResult, export_pseudo_labels
 from mmwsss.pseudo_labels.export_data import ExportError, export_dataset_cfg
@@ -92,8 +93,8 @@ def build_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
     """Model of ``cfg`` with exactly the weights of ``checkpoint``.
 
     Raises:
-        UsageError: the model makes no localization maps, the weights do not belong to it, or a step of its pseudo
-            labeler cannot be built.
+        UsageError: the model makes no localization maps, the weights do not belong to it, the file holds none, or a
+            step of its pseudo labeler cannot be built.
     """
     kind = MODELS.get(cfg.model.type)
     if kind is not None and not hasattr(kind, 'network_maps'):
@@ -104,26 +105,42 @@ def build_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
         except (KeyError, TypeError, ValueError) as error:
             raise launch.UsageError(f'the steps of the pseudo labeler cannot be built: {error}') from error
     model = MODELS.build(cfg.model)
+    content = read_checkpoint(checkpoint)
+    weights = content.get('state_dict', content)
     try:
-        load_checkpoint(model, checkpoint, map_location='cpu', strict=True)
-    except RuntimeError as error:
+        load_state_dict(model, {name.removeprefix('module.'): value for name, value in weights.items()}, strict=True)
+    except (RuntimeError, AttributeError) as error:
         text = ' '.join(str(error).split())
         raise launch.UsageError(f'checkpoint {checkpoint} does not fit the model of the config: {text}') from error
     return model.to(device)
+
+
+def check_device(device: str) -> str:
+    """``device`` itself.
+
+    Raises:
+        UsageError: torch does not know it or it is not there.
+    """
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        text = ' '.join(str(error).split('\n')[0].split())
+        raise launch.UsageError(f'--device {device} cannot be used: {text}') from error
+    return device
 
 
 def start_processes(args: argparse.Namespace) -> tuple[Config, str]:
     """Config and device of this process; joins the process group of the launcher.
 
     Raises:
-        UsageError: the config cannot be read, or the launcher needs a GPU.
+        UsageError: the config cannot be read, the launcher needs a GPU, or there is no such device.
     """
     cfg = launch.load_run_config(args)
     env_cfg = cfg.get('env_cfg', {})
     set_multi_processing(**env_cfg.get('mp_cfg', {}), distributed=args.launcher != 'none')
     if args.launcher != 'none' and not torch.distributed.is_initialized():  # on a CPU it already is
         init_dist(args.launcher, **env_cfg.get('dist_cfg', {'backend': 'nccl'}))
-    device = args.device or get_device()
+    device = check_device(args.device) if args.device else get_device()
     if device == 'cuda' and args.launcher != 'none':
         device = f'cuda:{torch.cuda.current_device()}'
     return cfg, device
@@ -131,8 +148,10 @@ def start_processes(args: argparse.Namespace) -> tuple[Config, str]:
 
 def summary(result: ExportResult) -> str:
     """The last line of the output."""
-    speed = f'{result.written} written in {result.seconds:.1f} s ({result.written / result.seconds:.2f} images/s)'
-    parts = [speed if result.written else 'nothing to write']
+    parts = ['nothing to write']
+    if result.written:
+        speed = result.written / result.seconds
+        parts = [f'{result.written} written in {result.seconds:.1f} s ({speed:.2f} images/s)']
     if result.skipped:
         parts.append(f'{result.skipped} were there already')
     parts += [f'{name} {value}' for name, value in result.manifest['scores'].items()]
@@ -152,13 +171,13 @@ def main() -> None:
     steps = use_steps(cfg, args.steps)
     try:
         dataset_cfg = export_dataset_cfg(cfg, args.split)
+        source = ExportSource.of(named, args.split, steps, dataset_cfg, checkpoint)
         model = build_model(cfg, checkpoint, device)
         try:
             dataset = DATASETS.build(dataset_cfg)
         except ValueError as error:
             raise error if isinstance(error, DatasetError) else ExportError(str(error)) from error
         loader = cfg.get('test_dataloader') or cfg.get('val_dataloader')
-        source = ExportSource.of(named, args.split, steps, checkpoint)
         result = export_pseudo_labels(
             model,
             dataset,

@@ -12,16 +12,20 @@ from mmengine.config import Config
 from mmengine.dist import is_main_process
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
+from mmseg.evaluation import IoUMetric
 from rich.console import Console
 from rich.table import Table
 
 from mmwsss.apis import launch
+from mmwsss.apis.testing import run_test
+from mmwsss.evaluation import WSSSMetric
 from mmwsss.evaluation.protocols import GRAMMAR, parse_protocols, protocol_of_score
 from mmwsss.evaluation.record import protocol_from_scores, write_metrics_json
 from mmwsss.evaluation.voc_archive import ArchiveError, check_voc_classes
 from mmwsss.models.segmentors.protocol_segmentor import DEFAULT_REFINERS
-from mmwsss.pseudo_labels.export_data import has_masks, without_annotations
-from mmwsss.registry import DATASETS
+from mmwsss.pseudo_labels.export_data import lacks_masks, without_annotations
+from mmwsss.pseudo_labels.labeler import PseudoLabeler
+from mmwsss.registry import DATASETS, METRICS
 
 
 def parse_args() -> argparse.Namespace:
@@ -93,8 +97,7 @@ def use_protocols(cfg: Config, protocols: list[str], scales: list[float] | None,
         raise launch.UsageError('--out and --voc-archive save masks made without image labels; add one without +tags')
     if scales and min(scales) <= 0:
         raise launch.UsageError(f'--scales: have to be positive, got {min(scales):g}')
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    if not any('WSSSMetric' in str(evaluator['type']) for evaluator in evaluators):
+    if not any('WSSSMetric' in str(evaluator['type']) for evaluator in evaluators_of(cfg)):
         raise launch.UsageError('--protocol needs WSSSMetric in test_evaluator of the config')
     names = [protocol.name for protocol in wanted]
     wrapper = {'type': 'ProtocolSegmentor', **cfg.get('protocol_model', {}), 'protocols': names, 'module': cfg.model}
@@ -131,14 +134,45 @@ def print_protocols(scores: dict[str, float]) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
+def evaluators_of(cfg: Config) -> list[dict]:
+    """Configs of the evaluators of the test."""
+    return cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
+
+
+def use_without_masks(cfg: Config, saves_masks: bool) -> None:
+    """Where the test data have no masks, load none and keep only the evaluators that do without.
+
+    Raises:
+        UsageError: none is left and no masks are to be saved.
+    """
+    dataset = cfg.test_dataloader.dataset
+    if not lacks_masks(dataset):
+        return
+    dataset.pipeline = without_annotations(dataset.pipeline)
+    has_labels = dataset.get('label_source') is not None
+    kept = [evaluator for evaluator in evaluators_of(cfg) if not needs_truth(evaluator, has_labels)]
+    if not (kept or saves_masks):
+        raise launch.UsageError('the test data have no masks to score against; save predictions by --out FOLDER')
+    cfg.test_evaluator = kept
+
+
+def needs_truth(evaluator: dict, has_labels: bool) -> bool:
+    """Whether an evaluator of this config cannot work without masks, on data with or without image labels."""
+    kind = evaluator['type']
+    kind = METRICS.get(kind) if isinstance(kind, str) else kind
+    if kind is not None and issubclass(kind, WSSSMetric):
+        return not has_labels
+    return kind is not None and issubclass(kind, IoUMetric) and not evaluator.get('format_only', False)
+
+
 def save_masks(cfg: Config, folder: str) -> None:
     """Add an evaluator that only writes the predicted masks."""
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    cfg.test_evaluator = [*evaluators, {'type': 'mmseg.IoUMetric', 'format_only': True, 'output_dir': folder}]
+    saver = {'type': 'mmseg.IoUMetric', 'format_only': True, 'output_dir': folder}
+    cfg.test_evaluator = [*evaluators_of(cfg), saver]
 
 
 def save_voc_archive(cfg: Config, path: str) -> None:
-    """Add an evaluator that packs the predicted masks; it is the only one where the test data have no masks.
+    """Add an evaluator that packs the predicted masks.
 
     Raises:
         UsageError: the test data are not PASCAL VOC, or ``path`` is not named like a tar.gz file.
@@ -150,11 +184,22 @@ def save_voc_archive(cfg: Config, path: str) -> None:
         check_voc_classes({**getattr(DATASETS.get(dataset.type), 'METAINFO', {}), **(dataset.get('metainfo') or {})})
     except ArchiveError as error:
         raise launch.UsageError(f'--voc-archive: {error}') from error
-    evaluators = cfg.test_evaluator if isinstance(cfg.test_evaluator, list) else [cfg.test_evaluator]
-    if not has_masks(dataset):
-        dataset.pipeline = without_annotations(dataset.pipeline)
-        evaluators = []
-    cfg.test_evaluator = [*evaluators, {'type': 'VOCArchive', 'out': path}]
+    cfg.test_evaluator = [*evaluators_of(cfg), {'type': 'VOCArchive', 'out': path}]
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Runner of ``cfg``.
+
+    Raises:
+        UsageError: the steps of the model's pseudo labeler cannot be built.
+    """
+    model = cfg.model.get('module', cfg.model)
+    if model.get('pseudo_labeler') is not None:
+        try:
+            PseudoLabeler(**model.pseudo_labeler)
+        except (KeyError, TypeError, ValueError) as error:
+            raise launch.UsageError(f'the steps of the pseudo labeler cannot be built: {error}') from error
+    return launch.build_runner(cfg)
 
 
 def per_class_scores(runner: Runner) -> dict[str, dict[str, float]]:
@@ -179,14 +224,15 @@ def main() -> None:
         use_tta(cfg)
     if args.protocol:
         use_protocols(cfg, args.protocol, args.scales, bool(args.out or args.voc_archive))
+    use_without_masks(cfg, bool(args.out or args.voc_archive))
     if args.out:
         save_masks(cfg, args.out)
     if args.voc_archive:
         save_voc_archive(cfg, args.voc_archive)
-    runner = launch.build_runner(cfg)
+    runner = build_runner(cfg)
     if args.protocol:
         check_image_labels(runner, args.protocol)
-    scores = runner.test()
+    scores = run_test(runner, checkpoint)
     if is_main_process():
         protocol = protocol_in_words(args, runner, scores)
         path = Path(runner.log_dir, 'metrics.json')

@@ -52,7 +52,8 @@ class OptionsAction(DictAction):
 
 
 def run_cli(main: Callable[[], None]) -> None:
-    """Run ``main``; a mistake of the user ends the program with status 2 and a message instead of a traceback.
+    """Run ``main``; a mistake of the user ends the program with status 2 and a message instead of a traceback,
+    which names the process where it is not the first.
 
     A process group is left in order: the threads of one that is torn down by the interpreter's exit can abort it.
     """
@@ -61,8 +62,8 @@ def run_cli(main: Callable[[], None]) -> None:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
     except (UsageError, DatasetError) as error:
-        if _env_rank() == 0:
-            print(f'error: {error}', file=sys.stderr)
+        rank = _env_rank()
+        print(f'error{f" on rank {rank}" if rank else ""}: {error}', file=sys.stderr, flush=True)
         sys.exit(2)
 
 

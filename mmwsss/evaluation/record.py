@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mmengine.config import Config
 
 import mmwsss
 from mmwsss.compat import has_compiled_ops
-from mmwsss.utils.files import write_json
+from mmwsss.utils.files import jsonable, write_json
 
 from .protocols import protocol_of_score
 
@@ -54,25 +55,31 @@ def write_metrics_json(
     return write_json(path, record)
 
 
+def settings_sha256(settings: Any) -> str:
+    """Hexadecimal SHA-256 of a part of a config; the order of its keys does not matter."""
+    return hashlib.sha256(json.dumps(jsonable(settings), sort_keys=True, default=repr).encode()).hexdigest()
+
+
 def config_sha256(cfg: Config) -> str:
     """Hexadecimal SHA-256 of the text which ``cfg.dump('x.py')`` writes."""
     return hashlib.sha256(cfg.pretty_text.encode()).hexdigest()
 
 
-def circumstances() -> dict[str, Any]:
-    """Git revision, versions, device and date (UTC) of a result made now."""
+def circumstances(device: str | torch.device | None = None) -> dict[str, Any]:
+    """Git revision, versions, device (see :func:`device_name`) and date (UTC) of a result made now."""
     return {
         'git': git_revision(),
         'versions': versions(),
-        'device': device_name(),
+        'device': device_name(device),
         'date': datetime.now(timezone.utc).isoformat(timespec='seconds'),
     }
 
 
-def protocol_from_scores(metrics: Mapping[str, float], scales: str | None = None) -> str:
+def protocol_from_scores(metrics: Iterable[str], scales: str | None = None) -> str:
     """Protocol in words, read from the score names: which views were used, and for what ground-truth image labels.
 
     Args:
+        metrics: names of scores, or a mapping from them.
         scales: what to say about the views; by default 'single scale', or 'several scales' where a score of a protocol
             with 'ms' is among ``metrics``.
 
@@ -113,10 +120,15 @@ def versions() -> dict[str, str | bool]:
     return found
 
 
-def device_name() -> str:
-    """Name of the current CUDA device, or the processor with the number of threads torch uses."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def device_name(device: str | torch.device | None = None) -> str:
+    """Name of ``device``, a CPU with the number of threads torch uses; None is the current GPU or else the CPU."""
+    if device is None:
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    device = torch.device(device)
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    if device.type != 'cpu':
+        return str(device)
     return f'cpu ({platform.machine()}, {torch.get_num_threads()} threads)'
 
 

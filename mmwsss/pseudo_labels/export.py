@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset, pseudo_collate
-from mmengine.dist import barrier, broadcast_object_list, get_dist_info
+from mmengine.dist import all_gather_object, barrier, get_dist_info
 from mmseg.structures import SegDataSample
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from mmwsss.datasets.checks import map_threads, read_mask
-from mmwsss.evaluation.record import circumstances, protocol_from_scores
-from mmwsss.utils.files import remove_partial_files, write_json, write_palette_png
+from mmwsss.evaluation.record import circumstances
+from mmwsss.models.segmentors.weak_segmentor import first_view, stack_image_labels
+from mmwsss.utils.files import write_json, write_palette_png
 from mmwsss.utils.seeding import seeded
 
-from .export_data import ExportError, image_ids
-from .manifest import ExportSource, describe_masks, export_identity, mask_palette, mask_path
+from .export_data import ExportError, image_ids, image_labels
+from .export_folder import MANIFEST, export_folder
+from .export_progress import counted
+from .manifest import ExportSource, describe_masks, export_identity, mask_palette, mask_path, protocol_of_masks
 
-MASKS, IDENTITY, MANIFEST = 'masks', 'export.json', 'manifest.json'
 _IGNORED = 255  # in the mask of a LabelState, whatever the dataset uses
 _PENDING_PER_WORKER = 4
+Item = tuple[int, Tensor, Tensor, SegDataSample, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ def export_pseudo_labels(
 
     The network runs on this thread, :meth:`WeakSegmentor.pseudo_label` and the writing in threads beside it. Every file
     appears whole or not at all; images whose mask is there are skipped, so that an interrupted export goes on when it
-    is called again. Each process of a distributed run takes its share of what is left. Module modes and the states of
-    the random generators are as before afterwards.
+    is called again; a finished one stays as it is. Each process of a distributed run takes its share of what is left.
+    Module modes and the states of the random generators are as before afterwards.
 
     Args:
         model: weak segmentor on its device; with ``pseudo_labeler=None`` masks are decided as its method does it.
@@ -82,54 +80,59 @@ def export_pseudo_labels(
         progress: show a bar on the first process.
 
     Raises:
-        ExportError: ``out_dir`` holds masks of another config, checkpoint, list of images or chain of steps; or the
-            classes do not fit in 8 bits; or the model makes no localization maps.
+        ExportError: ``out_dir`` holds masks of another model, checkpoint, dataset or chain of steps or of other image
+            labels, or another process exports into it; the classes do not fit in 8 bits; the model makes no
+            localization maps; or a step cannot work on an image, which is tried on the first one before anything is
+            written.
     """
     if not hasattr(model, 'network_maps'):
         raise ExportError(f'{type(model).__name__} makes no localization maps; export from a weak segmentor')
-    folder, palette = Path(out_dir), mask_palette(dataset.metainfo, dataset.ignore_index)
-    ids = image_ids(dataset)
+    palette, ids = mask_palette(dataset.metainfo, dataset.ignore_index), image_ids(dataset)
     use_labels = model.test_cfg['use_image_labels'] and 'image_labels' in dataset.get_data_info(0)
-    left = _plan(folder, ids, export_identity(source, ids, use_labels), overwrite)
-    rank, world_size = get_dist_info()
-    start = time.perf_counter()
-    writer = _MaskWriter(model, folder / MASKS, ids, palette, dataset.ignore_index)
-    loader = DataLoader(
-        Subset(dataset, left[rank::world_size]),
-        batch_size=batch_size,
-        num_workers=num_workers,
-        collate_fn=pseudo_collate,
-        generator=torch.Generator(),  # the global one would be drawn from
-    )
-    with _evaluating(model), seeded(0), _bar(len(left[rank::world_size]), progress and rank == 0) as advance:
-        _run(model, loader, left[rank::world_size], writer, workers, use_labels, advance)
-    barrier()
-    seconds = time.perf_counter() - start
-    manifest = None
-    if rank == 0:
-        run = {
-            'num_images': len(ids),
-            'num_written': len(left),
-            'num_processes': world_size,
-            'seconds': round(seconds, 2),
-            'images_per_second': round(len(left) / seconds, 3) if left else None,
-        }
-        described = describe_masks(dataset, folder / MASKS, use_labels)
-        manifest = {
-            **source.record(),
-            'test_cfg': dict(model.test_cfg),
-            'used_image_labels': use_labels,
-            'classes': list(dataset.metainfo['classes']),
-            'palette': palette[: len(dataset.metainfo['classes'])],
-            'ignore_index': dataset.ignore_index,
-            **run,
-            **circumstances(),
-            'protocol': protocol_from_scores(described['scores']),
-            **described,
-        }
-        write_json(folder / MANIFEST, manifest)
-    barrier()
-    return ExportResult(folder / MASKS, len(left), len(ids) - len(left), seconds, manifest)
+    identity = export_identity(source, ids, image_labels(dataset) if use_labels else None)
+    with _evaluating(model), seeded(0):
+        _try_first(model, dataset, ids, use_labels)
+    device = next(model.parameters()).device
+    with export_folder(out_dir, ids, identity, overwrite, device) as folder:
+        rank, world_size = get_dist_info()
+        if folder.finished:
+            manifest = folder.read_manifest() if rank == 0 else None
+            return ExportResult(folder.masks, 0, len(ids), 0.0, manifest)
+        start = time.perf_counter()
+        writer = _MaskWriter(model, folder.masks, ids, palette, dataset.ignore_index)
+        share = folder.left[rank::world_size]
+        loader = DataLoader(
+            Subset(dataset, share),
+            batch_size=batch_size,
+            num_workers=num_workers,
+            collate_fn=pseudo_collate,
+            generator=torch.Generator(),  # the global one would be drawn from
+        )
+        with _evaluating(model), seeded(0), counted(len(share), progress and rank == 0) as advance:
+            items = _network_items(model, loader, share, ids, use_labels)
+            written = _run(items, writer, workers, advance)
+        written_by_rank = all_gather_object(written)
+        seconds = time.perf_counter() - start
+        manifest = None
+        if rank == 0:
+            classes = list(dataset.metainfo['classes'])
+            described = describe_masks(dataset, folder.masks, use_labels)
+            manifest = {
+                **source.record(),
+                'test_cfg': dict(model.test_cfg),
+                'used_image_labels': use_labels,
+                'classes': classes,
+                'palette': palette[: len(classes)],
+                'ignore_index': dataset.ignore_index,
+                'num_images': len(ids),
+                'runs': folder.end_run(written_by_rank, seconds),
+                **circumstances(device),
+                'protocol': protocol_of_masks(use_labels, model.test_cfg.get('views')),
+                **described,
+            }
+            write_json(folder.path / MANIFEST, manifest)
+        barrier()
+    return ExportResult(folder.masks, sum(written_by_rank), len(ids) - len(folder.left), seconds, manifest)
 
 
 class _MaskWriter:
@@ -146,7 +149,7 @@ class _MaskWriter:
 
     @torch.no_grad()  # the mode belongs to a thread, so the caller's does not reach here
     def __call__(self, index: int, maps: Tensor, scores: Tensor, sample: SegDataSample, labels: Tensor | None) -> None:
-        with torch.cuda.device_of(maps):  # does nothing on a CPU
+        with torch.cuda.device_of(maps), _naming(self.ids[index]):  # the first does nothing on a CPU
             state = self.model.pseudo_label(maps, scores, sample, labels)
         mask = state.mask[0].to('cpu').numpy()
         mask = np.where(mask == _IGNORED, self.ignore_index, mask).astype(np.uint8)
@@ -154,115 +157,73 @@ class _MaskWriter:
 
 
 @torch.no_grad()
-def _run(
-    model: nn.Module,
-    loader: DataLoader,
-    indices: Sequence[int],
-    writer: _MaskWriter,
-    workers: int,
-    use_labels: bool,
-    advance: Callable[[], None],
-) -> None:
-    """Network on this thread, ``writer`` in ``workers`` threads with a bounded number of images between them."""
-    items = _network_items(model, loader, indices, use_labels)
+def _run(items: Iterator[Item], writer: _MaskWriter, workers: int, advance: Callable[[], None]) -> int:
+    """Network on this thread, ``writer`` in ``workers`` threads with a bounded number of images between them.
+
+    Returns:
+        How many masks were written.
+    """
+    written = 0
     if workers == 0:
         for item in items:
             writer(*item)
+            written += 1
             advance()
-        return
+        return written
     pending: deque[Future] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix='pseudo_label')
+
+    def finish_oldest() -> None:
+        nonlocal written
+        pending.popleft().result()
+        written += 1
+        advance()
+
     try:
         for item in items:
             while len(pending) >= _PENDING_PER_WORKER * workers or (pending and pending[0].done()):
-                pending.popleft().result()
-                advance()
+                finish_oldest()
             pending.append(pool.submit(writer, *item))
         while pending:
-            pending.popleft().result()
-            advance()
+            finish_oldest()
     finally:
         pool.shutdown(cancel_futures=True)
+    return written
 
 
 def _network_items(
-    model: nn.Module, loader: DataLoader, indices: Sequence[int], use_labels: bool
-) -> Iterator[tuple[int, Tensor, Tensor, SegDataSample, Tensor | None]]:
+    model: nn.Module, batches: Iterable[dict], indices: Sequence[int], ids: Sequence[str], use_labels: bool
+) -> Iterator[Item]:
     """Index, maps (1, C, h, w), scores (1, K), sample and labels (1, K) of one image after the other."""
     position = iter(indices)
-    for data in loader:
+    for data in batches:
         batch = model.data_preprocessor(data, False)
-        inputs = batch['inputs']
-        maps, scores = model.network_maps(inputs['view_1'] if isinstance(inputs, dict) else inputs)
+        maps, scores = model.viewed_maps(first_view(batch['inputs']))
         for i, sample in enumerate(batch['data_samples']):
-            labels = sample.image_labels[None].to(maps) if use_labels else None
-            yield next(position), maps[i : i + 1], scores[i : i + 1], sample, labels
+            index = next(position)
+            labels = None
+            if use_labels:
+                with _naming(ids[index]):
+                    labels = stack_image_labels([sample], model.num_classes - 1).to(maps)
+            yield index, maps[i : i + 1], scores[i : i + 1], sample, labels
 
 
-def _plan(folder: Path, ids: Sequence[str], identity: dict[str, Any], overwrite: bool) -> list[int]:
-    """Indices of the images still to do, the same on every process; the first one looks and tidies up."""
-    outcome: list[Any] = [None, None]
-    if get_dist_info()[0] == 0:
-        try:
-            outcome = [_prepare(folder, ids, identity, overwrite), None]
-        except (ExportError, OSError) as error:  # the others wait for an answer
-            outcome = [None, str(error)]
-    broadcast_object_list(outcome)
-    left, problem = outcome
-    if problem is not None:
-        raise ExportError(problem)
-    return left
+@torch.no_grad()
+def _try_first(model: nn.Module, dataset: BaseDataset, ids: Sequence[str], use_labels: bool) -> None:
+    """Label the first image and drop the mask, so that mistakes show before anything is removed or written."""
+    batch = pseudo_collate([dataset[0]])
+    for _, maps, scores, sample, labels in _network_items(model, [batch], [0], ids, use_labels):
+        with _naming(ids[0]):
+            model.pseudo_label(maps, scores, sample, labels)
 
 
-def _prepare(folder: Path, ids: Sequence[str], identity: dict[str, Any], overwrite: bool) -> list[int]:
-    masks = folder / MASKS
-    if overwrite:
-        # The old record goes last: an interrupted removal must not look like a part of the new export.
-        (folder / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(masks, ignore_errors=True)
-        (folder / IDENTITY).unlink(missing_ok=True)
-    _check_identity(folder, identity)
-    write_json(folder / IDENTITY, identity)
-    remove_partial_files(folder)
-    masks.mkdir(exist_ok=True)
-    whole = map_threads(partial(_is_whole, masks), ids, f'looking for masks in {masks}')
-    left = [index for index, done in enumerate(whole) if not done]
-    if left:
-        (folder / MANIFEST).unlink(missing_ok=True)
-    return left
-
-
-def _check_identity(folder: Path, identity: dict[str, Any]) -> None:
-    """Raise unless ``folder`` is new or belongs to the same export."""
+@contextmanager
+def _naming(image_id: str) -> Iterator[None]:
+    """Turn what a step or sample says to be wrong into an :class:`ExportError` that names the image."""
     try:
-        found = json.loads((folder / IDENTITY).read_text(encoding='utf-8'))
-    except FileNotFoundError:
-        if any((folder / MASKS).rglob('*.png')):
-            raise ExportError(
-                f'{folder / MASKS} holds masks without {IDENTITY}, nobody can tell from where; choose another folder '
-                'or remove them with --overwrite (overwrite=True)'
-            ) from None
-        return
+        yield
     except ValueError as error:
-        raise ExportError(f'{folder / IDENTITY} is no JSON ({error}); remove the export with --overwrite') from error
-    different = [key for key in identity if found.get(key) != identity[key]]
-    if different:
-        raise ExportError(
-            f'{folder} holds an export that differs in: {", ".join(different)}; choose another folder or replace it '
-            'with --overwrite (overwrite=True)'
-        )
-
-
-def _is_whole(masks: Path, image_id: str) -> bool:
-    """Whether the mask is there and can be read; one that a failing disk damaged is made again."""
-    path = mask_path(masks, image_id)
-    if not path.exists():
-        return False
-    try:
-        read_mask(str(path))
-    except (OSError, ValueError, SyntaxError, EOFError):
-        return False
-    return True
+        raise ExportError(f'pseudo mask of {image_id}: {error}') from error
 
 
 @contextmanager
@@ -275,12 +236,3 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes:
             module.training = mode
-
-
-@contextmanager
-def _bar(total: int, shown: bool) -> Iterator[Callable[[], None]]:
-    """Function that counts one image on a progress bar with the time that is left."""
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn('left'), TimeRemainingColumn())
-    with Progress(TextColumn('pseudo masks'), *columns, disable=not shown) as progress:
-        task = progress.add_task('', total=total)
-        yield lambda: progress.advance(task)

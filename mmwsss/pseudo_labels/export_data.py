@@ -60,6 +60,14 @@ def has_masks(dataset: Mapping[str, Any]) -> bool:
     return bool({**defaults, **(dataset.get('data_prefix') or {})}.get('seg_map_path'))
 
 
+def lacks_masks(dataset: Mapping[str, Any]) -> bool:
+    """Whether config ``dataset`` says that there are no masks; False for a class that keeps them in its own way."""
+    kind = dataset['type']
+    kind = DATASETS.get(kind) if isinstance(kind, str) else kind
+    says = hasattr(kind, 'DATA_PREFIX') or 'seg_map_path' in (dataset.get('data_prefix') or {})
+    return says and not has_masks(dataset)
+
+
 def without_annotations(pipeline: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """``pipeline``, a list of transform configs, without those that load masks."""
     kinds = [TRANSFORMS.get(step['type']) if isinstance(step['type'], str) else step['type'] for step in pipeline]

@@ -16,7 +16,7 @@ from mmengine.dataset import BaseDataset
 from mmwsss.datasets.checks import map_threads, read_mask
 from mmwsss.datasets.voc import voc_colour_map
 from mmwsss.evaluation import confusion
-from mmwsss.evaluation.record import config_sha256
+from mmwsss.evaluation.record import config_sha256, protocol_from_scores, settings_sha256
 from mmwsss.utils.files import file_sha256, jsonable
 
 from .export_data import ExportError, image_ids, image_labels, truth_reader
@@ -31,6 +31,8 @@ class ExportSource:
     Args:
         config: file name of the config.
         config_sha256: SHA-256 of the config's text.
+        model_sha256, dataset_sha256: SHA-256 of the settings of the model without its pseudo labeler, and of the
+            dataset with its pipeline; these and not the whole config decide which masks belong together.
         split: name of the split or path of its list.
         steps: configs of the steps of the pseudo labeler; None where the model goes without one.
         checkpoint: path of the weights, None during a training.
@@ -45,6 +47,8 @@ class ExportSource:
     checkpoint: str | None = None
     checkpoint_sha256: str | None = None
     iteration: int | None = None
+    model_sha256: str | None = None
+    dataset_sha256: str | None = None
 
     @classmethod
     def of(
@@ -52,12 +56,23 @@ class ExportSource:
         cfg: Config,
         split: str,
         steps: Sequence[Mapping[str, Any]] | None,
+        dataset: Mapping[str, Any],
         checkpoint: str | None = None,
         iteration: int | None = None,
     ) -> ExportSource:
-        """Source with the hashes of ``cfg`` and of the file ``checkpoint``."""
-        digest = None if checkpoint is None else file_sha256(checkpoint)
-        return cls(cfg.filename, config_sha256(cfg), split, jsonable(steps), checkpoint, digest, iteration)
+        """Source with the hashes of ``cfg``, of ``dataset`` (its config) and of the file ``checkpoint``."""
+        model = {key: value for key, value in cfg.model.items() if key != 'pseudo_labeler'}
+        return cls(
+            config=cfg.filename,
+            config_sha256=config_sha256(cfg),
+            split=split,
+            steps=jsonable(steps),
+            checkpoint=checkpoint,
+            checkpoint_sha256=None if checkpoint is None else file_sha256(checkpoint),
+            iteration=iteration,
+            model_sha256=settings_sha256(model),
+            dataset_sha256=settings_sha256(dataset),
+        )
 
     def record(self) -> dict[str, Any]:
         """As it stands in the manifest."""
@@ -69,18 +84,35 @@ class ExportSource:
         }
 
 
-def export_identity(source: ExportSource, ids: Sequence[str], used_image_labels: bool) -> dict[str, Any]:
-    """What has to be the same for masks to belong together, as JSON has it."""
+def export_identity(
+    source: ExportSource, ids: Sequence[str], labels: Sequence[np.ndarray | None] | None
+) -> dict[str, Any]:
+    """What has to be the same for masks to belong together, as JSON has it.
+
+    Args:
+        labels: image labels (K,) of each image, None where the masks are made without.
+    """
     return jsonable(
         {
-            'config sha256': source.config_sha256,
+            'model config': source.model_sha256,
+            'dataset config': source.dataset_sha256,
             'checkpoint sha256': source.checkpoint_sha256,
             'iteration': source.iteration,
             'steps': source.steps,
-            'use of image labels': used_image_labels,
+            'use of image labels': labels is not None,
             'images': {'number': len(ids), 'sha256': hashlib.sha256('\n'.join(ids).encode()).hexdigest()},
+            'image labels': None if labels is None else _labels_sha256(labels),
         }
     )
+
+
+def protocol_of_masks(used_image_labels: bool, views: Mapping[str, Any] | None) -> str:
+    """How pseudo masks were made, in the words of :func:`~mmwsss.evaluation.record.protocol_from_scores`."""
+    scales = None
+    if views is not None:
+        scales = f'views at scales {", ".join(f"{scale:g}" for scale in views["scales"])}'
+        scales += ' with mirror images' if views.get('flip', False) else ''
+    return protocol_from_scores([_score_name('mIoU', used_image_labels)], scales)
 
 
 def mask_palette(metainfo: Mapping[str, Any], ignore_index: int) -> list[list[int]]:
@@ -133,7 +165,7 @@ def describe_masks(dataset: BaseDataset, folder: Path, used_image_labels: bool) 
         for name, (values, _), labels in zip(ids, found, image_labels(dataset))
     }
     total = None if truth is None else sum(counts for _, counts in found)
-    return {**_scores(total, classes, '+tags' if used_image_labels else ''), 'images': images}
+    return {**_scores(total, classes, used_image_labels), 'images': images}
 
 
 def mask_path(folder: Path, image_id: str) -> Path:
@@ -148,12 +180,23 @@ def _counts(mask: np.ndarray, truth: np.ndarray, num_classes: int, ignore_index:
     return confusion.confusion_matrix(pred, label, num_classes, ignore_index, ignored_column=True)
 
 
-def _scores(total: torch.Tensor | None, classes: Sequence[str], tags: str) -> dict[str, dict]:
+def _labels_sha256(labels: Sequence[np.ndarray | None]) -> str:
+    digest = hashlib.sha256()
+    for row in labels:
+        digest.update(b'none' if row is None else np.asarray(row, dtype='<f4').tobytes())
+    return digest.hexdigest()
+
+
+def _score_name(score: str, used_image_labels: bool) -> str:
+    return f'pseudo_{score}{"+tags" if used_image_labels else ""}'
+
+
+def _scores(total: torch.Tensor | None, classes: Sequence[str], used_image_labels: bool) -> dict[str, dict]:
     if total is None:
         return {'scores': {}, 'per_class': {}}
     iou, miou = confusion.iou_from_confusion(total)
     per_class = {name: round(100 * value, 2) for name, value in zip(classes, iou.tolist())}
     return {
-        'scores': {f'pseudo_mIoU{tags}': round(100 * float(miou), 2)},
-        'per_class': {f'pseudo_IoU{tags}': per_class},
+        'scores': {_score_name('mIoU', used_image_labels): round(100 * float(miou), 2)},
+        'per_class': {_score_name('IoU', used_image_labels): per_class},
     }

@@ -1,11 +1,13 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that one process holds."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mmengine.logging import print_log
 from PIL import Image
+
+try:
+    import fcntl
+except ImportError:  # not on this platform
+    fcntl = None
 
 PARTIAL = '.partial'
 
@@ -41,6 +49,48 @@ def remove_partial_files(folder: str | os.PathLike) -> int:
     for path in found:
         path.unlink(missing_ok=True)
     return len(found)
+
+
+def remove_folder(folder: str | os.PathLike) -> None:
+    """Remove ``folder`` and what is in it; nothing is done where it does not exist.
+
+    Raises:
+        OSError: something in it cannot be removed.
+    """
+    while os.path.exists(folder):
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:  # somebody else removed a part of it, the rest is still there
+            continue
+
+
+@contextmanager
+def locked(path: str | os.PathLike) -> Iterator[None]:
+    """Hold an exclusive lock on the file ``path`` inside the block; it ends with the process in any case.
+
+    There is no lock on platforms without ``fcntl``, and on file systems that have none, which a warning says.
+
+    Raises:
+        BlockingIOError: somebody else holds it.
+    """
+    if fcntl is None:
+        yield
+        return
+    with open(path, 'a') as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            text = f'{path} cannot be locked ({error}); start no second program on its folder'
+            print_log(text, 'current', logging.WARNING)
+            yield
+            return
+        try:
+            yield
+        finally:
+            # Processes forked in the block share the lock and may live on.
+            fcntl.flock(stream, fcntl.LOCK_UN)
 
 
 def write_json(path: str | os.PathLike, content: Any) -> Path:

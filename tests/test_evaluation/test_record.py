@@ -55,6 +55,21 @@ def test_failed_write_leaves_the_old_file(tmp_path, cfg):
     assert sorted(p.name for p in tmp_path.iterdir()) == ['metrics.json', 'tiny.py']
 
 
+def test_device_is_the_one_that_was_used(monkeypatch):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda device=None: f'card {device}')
+    assert record.device_name().startswith('card')
+    assert record.device_name('cuda:1') == 'card cuda:1'
+    assert record.circumstances(torch.device('cpu'))['device'].startswith('cpu (')
+    assert record.device_name('meta') == 'meta'
+
+
+def test_hash_of_settings_ignores_the_order(cfg):
+    settings = {'a': (1, 2), 'b': dict(type=Config)}
+    assert record.settings_sha256(settings) == record.settings_sha256({'b': dict(type=Config), 'a': [1, 2]})
+    assert record.settings_sha256(settings) != record.settings_sha256({**settings, 'a': (2, 1)})
+
+
 @pytest.mark.parametrize(
     ('names', 'expected'),
     [

@@ -1,6 +1,7 @@
 import io
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -163,10 +164,20 @@ def test_from_the_tool(tmp_path, load_tool, monkeypatch, capsys):
             assert np.array_equal(archived, np.asarray(Image.open(tmp_path / 'png' / member.name.split('/')[-1])))
 
     server = ['test_dataloader.dataset.label_source=None', 'test_dataloader.dataset.data_prefix.seg_map_path=None']
-    run('--voc-archive', 'server.tgz', '--cfg-options', *server)
+    run('--voc-archive', 'server.tgz', '--out', 'server', '--cfg-options', *server)
     verify_voc_archive('server.tgz', sizes, 21)
+    run('--out', 'alone', '--cfg-options', *server)
+    for folder in ('server', 'alone'):
+        assert {path.stem for path in Path(folder).iterdir()} == set(sizes)
+
+    def failing(*arguments):
+        raise ArchiveError('the archive is not right')
+
+    monkeypatch.setattr('mmwsss.evaluation.voc_archive.write_voc_archive', failing)
     for arguments, message in [
         (['--voc-archive', 'out.zip'], 'name it so'),
+        (['--voc-archive', 'x.tgz'], 'error: the archive is not right'),
+        (['--cfg-options', *server], 'have no masks to score against'),
         (
             ['--voc-archive', 'x.tgz', '--cfg-options', 'test_dataloader.dataset.type=ShapesDataset'],
             'the dataset has 7',
@@ -175,3 +186,21 @@ def test_from_the_tool(tmp_path, load_tool, monkeypatch, capsys):
         with pytest.raises(SystemExit):
             run(*arguments)
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ('step', 'message'), [('ProportionalMask', 'put DropBackground before it'), ('Gone', 'labeler cannot be built: ')]
+)
+def test_mistakes_in_steps_end_the_tool_with_one_line(tmp_path, load_tool, monkeypatch, capsys, step, message):
+    monkeypatch.chdir(tmp_path)
+    data_root = write_data(tmp_path / 'data', 'WeakVOCDataset', train=2, val=3)
+    cfg = tiny_config(CONFIGS / 'vitpcm_voc12mini.py', data_root, tmp_path / 'work')
+    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, 'a.pth')
+    cfg.model.pseudo_labeler = dict(steps=[dict(type=step)])
+    cfg.dump('steps.py')
+    monkeypatch.setattr(sys, 'argv', ['test.py', 'steps.py', 'a.pth', '--work-dir', 'eval'])
+    with pytest.raises(SystemExit):
+        launch.run_cli(load_tool('test').main)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
+    assert len(lines) == 1
+    assert message in lines[0]

@@ -1,18 +1,19 @@
 import json
-import os
+import re
 from copy import deepcopy
 
 import numpy as np
 import pytest
 import torch
+from export_cases import contents, run, source
 from mmengine.config import Config
-from mmengine.registry import DefaultScope, init_default_scope
 from PIL import Image
-from tiny_configs import CONFIGS, tiny_config, write_data
+from tiny_configs import CONFIGS, tiny_config
 
 from mmwsss.datasets import DatasetError
 from mmwsss.evaluation import confusion
-from mmwsss.pseudo_labels import export
+from mmwsss.evaluation.record import device_name
+from mmwsss.pseudo_labels import export_progress
 from mmwsss.pseudo_labels.export import export_pseudo_labels
 from mmwsss.pseudo_labels.export_data import (
     ExportError,
@@ -22,47 +23,9 @@ from mmwsss.pseudo_labels.export_data import (
     truth_reader,
     without_annotations,
 )
-from mmwsss.pseudo_labels.manifest import ExportSource, mask_palette
+from mmwsss.pseudo_labels.labeler import PseudoLabeler
+from mmwsss.pseudo_labels.manifest import mask_palette, protocol_of_masks
 from mmwsss.registry import DATASETS, MODELS
-from mmwsss.utils.files import write_palette_png
-
-
-@pytest.fixture(autouse=True, scope='module')
-def scope():
-    before = DefaultScope.get_current_instance()
-    init_default_scope('mmwsss')
-    yield
-    init_default_scope(before.scope_name if before else 'mmengine')
-
-
-@pytest.fixture(scope='module')
-def cfg(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('export')
-    data_root = write_data(folder, 'WeakVOCDataset')
-    return tiny_config(CONFIGS / 'vitpcm_voc12mini.py', data_root, folder / 'work')
-
-
-@pytest.fixture(scope='module')
-def model(cfg):
-    torch.manual_seed(0)
-    return MODELS.build(cfg.model).eval()
-
-
-@pytest.fixture(scope='module')
-def dataset(cfg):
-    return DATASETS.build(export_dataset_cfg(cfg, 'train'))
-
-
-def source(**changes):
-    return ExportSource(**{'config': 'a.py', 'config_sha256': 'c0', 'split': 'train', **changes})
-
-
-def run(model, dataset, out, *, src=None, **options):
-    return export_pseudo_labels(model, dataset, out, src or source(), progress=False, **options)
-
-
-def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob('*.png')}
 
 
 @pytest.mark.parametrize(('workers', 'batch_size'), [(0, 1), (2, 3)])
@@ -89,9 +52,13 @@ def test_manifest(model, dataset, tmp_path):
     assert (manifest['steps'], manifest['split'], manifest['ignore_index']) == ([{'type': 'X'}], 'train', 255)
     assert manifest['classes'] == list(dataset.metainfo['classes'])
     assert manifest['palette'] == [list(colour) for colour in dataset.metainfo['palette']]
-    assert (manifest['num_images'], manifest['num_written'], manifest['used_image_labels']) == (8, 8, True)
-    assert manifest['seconds'] >= 0
-    assert manifest['images_per_second'] > 0
+    assert (manifest['num_images'], manifest['used_image_labels']) == (8, True)
+    (entry,) = manifest['runs']
+    assert (entry['num_left'], entry['num_written'], entry['written_by_rank'], entry['num_processes']) == (8, 8, [8], 1)
+    assert entry['seconds'] >= 0
+    assert entry['images_per_second'] > 0
+    assert entry['date'].endswith('+00:00')
+    assert manifest['device'] == entry['device'] == device_name('cpu')
     assert manifest['versions']['torch'] == torch.__version__
     assert manifest['protocol'] == 'single scale; image labels used for: pseudo'
     total, truth, classes = 0, truth_reader(dataset), manifest['classes']
@@ -111,65 +78,26 @@ def test_manifest(model, dataset, tmp_path):
         assert per_class[name] == (None if value != value else pytest.approx(100 * value, abs=0.006))
 
 
-def test_goes_on_where_it_was_interrupted(model, dataset, tmp_path, monkeypatch):
-    whole = run(model, dataset, tmp_path / 'whole')
-    before = contents(whole.masks)
-    calls = []
-
-    def failing(path, mask, palette):
-        if len(calls) == 3:
-            raise OSError('disk full')
-        calls.append(path.name)
-        write_palette_png(path, mask, palette)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(export, 'write_palette_png', failing)
-        with pytest.raises(OSError, match='disk full'):
-            run(model, dataset, tmp_path / 'part')
-    assert not (tmp_path / 'part' / 'manifest.json').exists()
-    masks = tmp_path / 'part' / 'masks'
-    assert len(contents(masks)) == 3
-    (masks / '.train_0.png.1-2.partial').write_bytes(b'half')
-    damaged = masks / calls[0]
-    damaged.write_bytes(damaged.read_bytes()[:60])
-    kept = {name: os.stat(masks / name).st_mtime_ns for name in calls[1:]}
-    result = run(model, dataset, tmp_path / 'part')
-    assert (result.written, result.skipped) == (6, 2)
-    assert contents(masks) == before
-    assert {name: os.stat(masks / name).st_mtime_ns for name in calls[1:]} == kept
-    assert sorted(path.name for path in masks.iterdir()) == sorted(before)
-    assert result.manifest['scores'] == whole.manifest['scores']
-    assert result.manifest['images'] == whole.manifest['images']
-    again = run(model, dataset, tmp_path / 'part')
-    assert (again.written, again.skipped, again.manifest['images_per_second']) == (0, 8, None)
-
-
-@pytest.mark.parametrize(
-    ('change', 'named'),
-    [
-        ({'config_sha256': 'c1'}, 'config sha256'),
-        ({'checkpoint_sha256': 'dead'}, 'checkpoint sha256'),
-        ({'steps': [{'type': 'Decide'}], 'iteration': 3}, 'iteration, steps'),
-    ],
-)
-def test_refuses_what_another_export_left(model, dataset, tmp_path, change, named):
+def test_mistakes_of_steps_show_before_anything_is_removed(cfg, model, dataset, tmp_path, monkeypatch):
     run(model, dataset, tmp_path)
     before = contents(tmp_path)
-    with pytest.raises(ExportError, match=f'differs in: {named};.*overwrite'):
-        run(model, dataset, tmp_path, src=source(**change))
+    with monkeypatch.context() as patch:
+        patch.setattr(model, 'pseudo_labeler', PseudoLabeler([dict(type='ProportionalMask')]))
+        with pytest.raises(ExportError, match=r'pseudo mask of train_0: ProportionalMask.*DropBackground'):
+            run(model, dataset, tmp_path, src=source(steps=[]), overwrite=True)
     assert contents(tmp_path) == before
-    (tmp_path / 'masks' / 'other.png').write_bytes(b'')
-    result = run(model, dataset, tmp_path, src=source(**change), overwrite=True)
-    assert result.written == 8
-    assert contents(tmp_path) == before
+    unpacked = deepcopy(export_dataset_cfg(cfg, 'train'))
+    unpacked['pipeline'][-1] = dict(type='PackSegInputs')
+    with pytest.raises(ExportError, match=r'pseudo mask of train_0: .*carries no image_labels'):
+        run(model, DATASETS.build(unpacked), tmp_path / 'other')
 
 
-def test_refuses_foreign_masks(model, dataset, tmp_path):
-    (tmp_path / 'masks').mkdir()
-    (tmp_path / 'masks' / 'mine.png').write_bytes(b'')
-    with pytest.raises(ExportError, match=r'masks without export\.json'):
-        run(model, dataset, tmp_path)
-    assert (tmp_path / 'masks' / 'mine.png').exists()
+def test_progress_without_a_terminal(model, dataset, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(export_progress, 'PLAIN_INTERVAL', 0.0)
+    export_pseudo_labels(model, dataset, tmp_path, source())
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('pseudo masks')]
+    assert len(lines) == 8
+    assert re.fullmatch(r'pseudo masks: 3/8, \d:\d\d:\d\d left', lines[2])
 
 
 def test_label_free(cfg, model, tmp_path):
@@ -197,7 +125,14 @@ def test_without_masks_there_is_no_score(cfg, model, tmp_path):
     ]
     result = run(model, DATASETS.build(dataset_cfg), tmp_path)
     assert result.manifest['scores'] == {}
+    assert result.manifest['protocol'] == 'single scale; image labels used for: nothing'
     assert result.written == 2
+
+
+def test_protocol_needs_no_score():
+    assert protocol_of_masks(True, None) == 'single scale; image labels used for: pseudo'
+    words = 'views at scales 0.5, 1 with mirror images; image labels used for: nothing'
+    assert protocol_of_masks(False, dict(scales=(0.5, 1), flip=True)) == words
 
 
 def test_leaves_the_training_alone(model, dataset, tmp_path):

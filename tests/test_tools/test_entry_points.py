@@ -12,7 +12,7 @@ from PIL import Image
 
 TOY = Path(__file__).parent / 'toy'
 CONFIG = str(TOY / 'toy_config.py')
-SCRIPTS = ['dist_train.sh', 'dist_test.sh', 'slurm_train.sh', 'slurm_test.sh']
+SCRIPTS = ['dist_train.sh', 'dist_test.sh', 'dist_run.sh', 'slurm_train.sh', 'slurm_test.sh']
 
 
 def environment(**more):
@@ -142,6 +142,13 @@ def test_mistakes_end_with_one_line(run_in_process, tmp_path, monkeypatch, tool,
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_that_is_no_checkpoint(run_in_process, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = run_in_process('test', CONFIG, CONFIG)
+    assert 'error: ' in error
+    assert 'toy_config.py cannot be read as a checkpoint' in error
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason='mixed precision works here')
 def test_mixed_precision_without_gpu(run_in_process, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -215,3 +222,22 @@ def test_scripts_say_what_is_missing(script, repository, tmp_path):
     done = run([repository / 'tools' / script, 'only-one'], tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith('usage: ')
+
+
+def test_dist_run_names_a_tool_that_is_gone(repository, stubs, tmp_path):
+    done = run([repository / 'tools' / 'dist_run.sh', 2, 'gone.py'], tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == f'error: no tool gone.py in {repository / "tools"}\n'
+
+
+@pytest.mark.parametrize(('rank', 'start'), [('0', 'error: wrong'), ('3', 'error on rank 3: wrong')])
+def test_every_process_says_its_mistake(monkeypatch, capsys, rank, start):
+    from mmwsss.apis import launch
+
+    def main():
+        raise launch.UsageError('wrong')
+
+    monkeypatch.setenv('RANK', rank)
+    with pytest.raises(SystemExit):
+        launch.run_cli(main)
+    assert capsys.readouterr().err.startswith(start)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from PIL import Image
@@ -123,6 +124,7 @@ def test_killed_runs_and_several_processes_give_the_same(files, tmp_path, reposi
     assert f'{len(present)} were there already' in resumed
     found = json.loads((killed / 'manifest.json').read_text())
     assert (found['scores'], found['images']) == (manifest['scores'], manifest['images'])
+    assert [entry['num_written'] for entry in found['runs']] == [len(present), NUM_IMAGES - len(present)]
 
     with socket.socket() as sock:
         sock.bind(('127.0.0.1', 0))
@@ -134,7 +136,11 @@ def test_killed_runs_and_several_processes_give_the_same(files, tmp_path, reposi
         del os.environ['PORT']
     assert contents(tmp_path / 'two') == expected
     found = json.loads((tmp_path / 'two' / 'manifest.json').read_text())
-    assert (found['num_processes'], found['images']) == (2, manifest['images'])
+    assert found['images'] == manifest['images']
+    # As many masks as images and as many writes as masks: no image was done twice.
+    (entry,) = found['runs']
+    assert (entry['num_processes'], entry['num_written']) == (2, NUM_IMAGES)
+    assert entry['written_by_rank'] == [NUM_IMAGES // 2] * 2
 
 
 def test_refusals(files, tmp_path, in_process):
@@ -142,16 +148,25 @@ def test_refusals(files, tmp_path, in_process):
     base = [files / 'tiny.py', files / 'a.pth', '--out', out]
     assert in_process(*base, '--steps', 'raw')[0] == 0
     before = contents(out)
+    (files / 'cut.pth').write_bytes((files / 'a.pth').read_bytes()[:5000])
+    torch.save([1], files / 'list.pth')
+    (files / 'no_background.py').write_text("pseudo_labeler = dict(steps=[dict(type='ProportionalMask')])\n")
     cases = [
         ([files / 'tiny.py', files / 'b.pth', '--out', out], 'differs in: checkpoint sha256; '),
         ([*base, '--steps', files / 'quick.py'], 'differs in: steps; '),
-        ([*base, '--split', 'val'], 'differs in: images; '),
-        ([*base, '--cfg-options', 'model.test_cfg.bg_setting=2.0'], 'differs in: config sha256; '),
+        ([*base, '--split', 'val'], 'differs in: dataset config, images, image labels; '),
+        ([*base, '--cfg-options', 'model.test_cfg.bg_setting=2.0'], 'differs in: model config; '),
         ([*base, '--steps', 'gone'], '--steps gone: no such file, nor one of the recipes crf, cvs_ppmg, par, raw'),
         ([*base, '--steps', files / 'tiny.py'], 'does not set pseudo_labeler'),
         ([*base, '--split', 'gone.txt'], 'split gone.txt is neither one of train, val, test nor a file'),
         ([*base, '--workers', '-1'], '--workers has to be 0 or more'),
         ([files / 'tiny.py', files / 'gone.pth', '--out', out], 'gone.pth does not exist'),
+        ([files / 'tiny.py', files / 'tiny.py', '--out', out], 'tiny.py cannot be read as a checkpoint'),
+        ([files / 'tiny.py', files / 'cut.pth', '--out', out], 'cut.pth cannot be read as a checkpoint'),
+        ([files / 'tiny.py', files / 'list.pth', '--out', out], 'list.pth is no checkpoint: expected a dict'),
+        ([*base, '--device', 'cuda:0'], '--device cuda:0 cannot be used: '),
+        ([*base, '--device', 'nowhere'], '--device nowhere cannot be used: '),
+        ([*base, '--steps', files / 'no_background.py', '--overwrite'], 'put DropBackground before it'),
         ([*base, '--cfg-options', 'model.head.num_classes=5'], 'does not fit the model of the config'),
         (
             [CONFIGS / 'fullysup_voc12mini.py', files / 'a.pth', '--out', out],
@@ -166,6 +181,11 @@ def test_refusals(files, tmp_path, in_process):
         assert error.count('\n') == 1
     assert contents(out) == before
     assert (out / 'manifest.json').exists()
+    manifest = (out / 'manifest.json').read_bytes()
+    loading = ['test_dataloader.batch_size=2', 'optim_wrapper.optimizer.lr=3']
+    status, printed, _ = in_process(*base, '--steps', 'raw', '--cfg-options', *loading)
+    assert (status, f'nothing to write; {NUM_IMAGES} were there already' in printed) == (0, True)
+    assert (out / 'manifest.json').read_bytes() == manifest
     status, printed, _ = in_process(files / 'tiny.py', files / 'b.pth', '--out', out, '--overwrite')
     assert (status, 'were there already' in printed) == (0, False)
     assert contents(out) != before
@@ -202,3 +222,14 @@ def test_the_masks_train_a_segmentation_network(files, tmp_path, in_process, mon
     assert (
         Path(runner.test_dataloader.dataset.get_data_info(0)['seg_map_path']).parent == data_root / 'SegmentationClass'
     )
+
+
+@pytest.mark.parametrize('config', sorted((CONFIGS / 'stage2').glob('*.py')), ids=lambda path: path.stem)
+def test_second_stage_reads_the_folder_from_the_environment(tmp_path, monkeypatch, config):
+    monkeypatch.setenv('MMWSSS_PSEUDO_MASKS', str(tmp_path / 'some masks'))
+    cfg = Config.fromfile(config)
+    assert cfg.train_dataloader.dataset.data_prefix.seg_map_path == str(tmp_path / 'some masks')
+    assert cfg.val_dataloader.dataset.get('data_prefix', {}).get('seg_map_path') != str(tmp_path / 'some masks')
+    monkeypatch.delenv('MMWSSS_PSEUDO_MASKS')
+    default = Config.fromfile(config).train_dataloader.dataset.data_prefix.seg_map_path
+    assert default == os.path.abspath('work_dirs/pseudo_masks/masks')

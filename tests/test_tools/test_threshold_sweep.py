@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
+from mmengine.runner import Runner
 from PIL import Image
 from tiny_configs import CONFIGS, tiny_config, write_data
 
@@ -101,10 +102,27 @@ def test_grid_of_the_command_line(load_tool):
             tool.parse_grid(text)
 
 
-def test_a_model_without_maps_is_an_error(run_tool, written, tmp_path):
-    with pytest.raises(launch.UsageError, match='makes no localization maps to sweep'):
-        run_tool('analysis_tools/threshold_sweep', written['fullysup'], written['fullysup.pth'], '--out', tmp_path)
+def test_what_cannot_be_swept(run_tool, written, tmp_path, monkeypatch):
+    def sweep_of(name, *more):
+        tool = 'analysis_tools/threshold_sweep'
+        run_tool(tool, written[name], written[f'{name}.pth'], '--out', tmp_path, *more)
+
+    monkeypatch.setattr(Runner, 'test', lambda runner: pytest.fail('evaluated before the check'))
+    with pytest.raises(launch.UsageError, match='EncoderDecoder makes no localization maps to sweep'):
+        sweep_of('fullysup')
+    with pytest.raises(launch.UsageError, match='split val have no masks to compare with'):
+        sweep_of('cam', '--cfg-options', 'val_dataloader.dataset.data_prefix.seg_map_path=None')
+    with pytest.raises(launch.UsageError, match=r'split gone\.txt is neither'):
+        sweep_of('cam', '--split', 'gone.txt')
     assert not (tmp_path / 'sweep.json').exists()
+
+
+def test_wrapped_training_images_are_swept(run_tool, written, tmp_path):
+    cfg = Config.fromfile(written['cam'])
+    cfg.train_dataloader.dataset = dict(type='RepeatDataset', times=3, dataset=cfg.train_dataloader.dataset)
+    cfg.dump(tmp_path / 'repeated.py')
+    record, _ = sweep(run_tool, {**written, 'cam': tmp_path / 'repeated.py'}, tmp_path / 'out', '--split', 'train')
+    assert record['split'] == 'train'
 
 
 @pytest.mark.parametrize('name', ['cam', 'fullysup'])

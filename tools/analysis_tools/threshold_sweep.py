@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from mmwsss.apis import launch
+from mmwsss.apis.testing import run_test
 from mmwsss.evaluation import WSSSMetric, protocol_from_scores
 from mmwsss.evaluation.record import circumstances, config_sha256
+from mmwsss.pseudo_labels.export_data import ExportError, export_dataset_cfg, lacks_masks
 from mmwsss.utils.files import replacing, write_json
 
 
@@ -35,7 +38,7 @@ def parse_args() -> argparse.Namespace:
         metavar='A:B:STEP',
         help='settings from A to B, both included (default: those of WSSSMetric); the configured one is added',
     )
-    parser.add_argument('--split', choices=['val', 'train'], default='val', help='val is the test data of the config')
+    parser.add_argument('--split', default='val', help='train, val (default), test, or a file with one image id a line')
     parser.add_argument('--out', required=True, metavar='FOLDER', help='folder of sweep.json and sweep.png')
     return parser.parse_args()
 
@@ -60,11 +63,20 @@ def parse_grid(text: str) -> list[float]:
 
 
 def use_split(cfg: Config, split: str) -> None:
-    """Let the test loop of ``cfg`` read the training images, through the test pipeline, where ``split`` is 'train'."""
-    if split == 'train':
-        test = cfg.test_dataloader.dataset
-        train = cfg.train_dataloader.dataset
-        cfg.test_dataloader.dataset = {**train, 'pipeline': test.pipeline, 'test_mode': True}
+    """Let the test loop of ``cfg`` read the images of ``split`` through the test pipeline.
+
+    Raises:
+        UsageError: the config lacks what the split needs, or there are no masks to compare with.
+    """
+    if cfg.get('test_dataloader') is None:
+        raise launch.UsageError('the config has no test_dataloader, which says how images are read')
+    try:
+        dataset = export_dataset_cfg(cfg, split)
+    except ExportError as error:
+        raise launch.UsageError(str(error)) from error
+    if lacks_masks(dataset):
+        raise launch.UsageError(f'the data of the split {split} have no masks to compare with; choose another --split')
+    cfg.test_dataloader.dataset = dataset
 
 
 def use_metric(cfg: Config, grid: list[float] | None) -> None:
@@ -134,14 +146,15 @@ def main() -> None:
     use_split(cfg, args.split)
     use_metric(cfg, grid)
     runner = launch.build_runner(cfg)
-    scores = runner.test()
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if not hasattr(model, 'network_maps'):
+        raise launch.UsageError(
+            f'{args.config}: {type(model).__name__} makes no localization maps to sweep; use a weak segmentor'
+        )
+    scores = run_test(runner, checkpoint)
     if not is_main_process():
         return
     summary = summarize(find_metric(runner).curves)
-    if not summary:
-        raise launch.UsageError(
-            f'{args.config}: the model makes no localization maps to sweep; use a model of weak supervision'
-        )
     record = {
         'curves': summary,
         'split': args.split,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ class PseudoLabelExportHook(Hook):
         self.labeler = None if steps is None else PseudoLabeler(steps)
         self.interval = interval
         self.workers = workers
+        self._dataset_cfg: dict[str, Any] = {}
         self._dataset = None
         self._loading: dict[str, int] = {}
 
@@ -66,6 +68,7 @@ class PseudoLabelExportHook(Hook):
         if loader is None:
             test = runner.cfg.get('test_dataloader') or runner.cfg.get('val_dataloader') or {}
             loader = {**test, 'dataset': export_dataset_cfg(runner.cfg, 'train')}
+        self._dataset_cfg = deepcopy(dict(loader['dataset']))
         self._dataset = DATASETS.build(loader['dataset'])
         self._loading = {key: loader[key] for key in ('batch_size', 'num_workers') if key in loader}
 
@@ -85,7 +88,8 @@ class PseudoLabelExportHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         own = runner.cfg.model.get('pseudo_labeler')
         steps = self.steps if self.steps is not None else None if own is None else own['steps']
-        source = ExportSource.of(runner.cfg, 'train' if self.dataloader is None else 'hook', steps, iteration=iteration)
+        split = 'train' if self.dataloader is None else 'hook'
+        source = ExportSource.of(runner.cfg, split, steps, self._dataset_cfg, iteration=iteration)
         with labeling_with(model, self.labeler):
             result = export_pseudo_labels(
                 model,
