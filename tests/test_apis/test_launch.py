@@ -80,14 +80,14 @@ def test_latest_checkpoint_survives_a_moved_folder(tmp_path):
     assert launch.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_3.pth')
 
 
-def test_only_rank_zero_reports(monkeypatch, capsys):
+def test_mistakes_name_the_other_ranks(monkeypatch, capsys):
     def fail():
         raise launch.UsageError('nothing works')
 
     monkeypatch.setenv('RANK', '1')
     with pytest.raises(SystemExit):
         launch.run_cli(fail)
-    assert capsys.readouterr().err == ''
+    assert capsys.readouterr().err == 'error on rank 1: nothing works\n'
     monkeypatch.setenv('RANK', '0')
     with pytest.raises(SystemExit) as stop:
         launch.run_cli(fail)
