@@ -81,15 +81,19 @@ class CpuLattice:
         if self.neighbours is None:
             self.chains = each(lambda count, direction: _chains(neighbours[direction, :-1]), corners)
 
-    def blurred(self, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
-        """Values (N, W) splatted into ``grid`` (M + 1, W) and blurred there."""
+    def new_grids(self, width: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Two arrays (M + 1, W) for :meth:`blurred`, of which the second is None where it blurs in place."""
+        grid = np.empty((self.num_vertices + 1, width), np.float32)
+        return grid, np.empty_like(grid) if self.chains is None else None
+
+    def blurred(self, values: np.ndarray, grid: np.ndarray, other: np.ndarray | None) -> np.ndarray:
+        """Values (N, W) splatted into ``grid`` (M + 1, W) and blurred there, with the help of ``other``."""
         grid[-1] = 0  # the missing vertex
         share(kernels().splat, self.num_vertices, values, self.starts, self.points, self.point_weights, grid)
         if self.chains is not None:
             for order, starts in self.chains:
                 share(kernels().blur_chains, len(starts) - 1, grid, order, starts)
             return grid
-        other = np.empty_like(grid)
         other[-1] = 0
         share(kernels().blur_twice, self.num_vertices, grid, *self.neighbours[:2], other)
         share(kernels().blur, self.num_vertices, other, self.neighbours[2], grid)
@@ -98,7 +102,7 @@ class CpuLattice:
     def filter(self, values: np.ndarray) -> np.ndarray:
         """Filter (N, C) float32."""
         out = np.empty_like(values)
-        grid = self.blurred(values, np.empty((self.num_vertices + 1, values.shape[1]), np.float32))
+        grid = self.blurred(values, *self.new_grids(values.shape[1]))
         share(kernels().slice_points, len(out), grid, self.vertex, self.weights, self.scale, out)
         return out
 
@@ -124,16 +128,16 @@ def cpu_mean_field(
     q = np.empty((points, width), np.float32)
     share(kernels().gather_points, points, log_probabilities.contiguous().numpy(), order, unary)
     silence = [_no_message(points, corners, width) for corners in (3, 6)]
-    rows = [lattice.num_vertices + 1 if lattice else 0 for _, lattice in (gaussian, bilateral)]
-    grids = [np.empty((count, width), np.float32) for count in rows]
+    # Made once: fresh memory costs the kernel more time than a pass over it.
+    grids = [lattice.new_grids(width) if lattice else None for _, lattice in (gaussian, bilateral)]
     for step in range(iterations + 1):
         messages = silence
         if step:
             messages = [
-                (lattice.blurred(q, grid), lattice.vertex, lattice.weights, np.float32(weight * lattice.scale))
+                (lattice.blurred(q, *pair), lattice.vertex, lattice.weights, np.float32(weight * lattice.scale))
                 if lattice
                 else nothing
-                for (weight, lattice), grid, nothing in zip((gaussian, bilateral), grids, silence)
+                for (weight, lattice), pair, nothing in zip((gaussian, bilateral), grids, silence)
             ]
         share(kernels().mean_field_update, points, unary, *messages[0], *messages[1], q)
     out = torch.empty(classes, points)
