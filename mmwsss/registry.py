@@ -30,7 +30,7 @@ def _child(name: str, parent: Registry, *rooms: str) -> ChildRegistry:
     return ChildRegistry(name, parent=parent, scope='mmwsss', locations=list(rooms))
 
 
-MODELS = _child('model', mmseg_registry.MODELS, 'mmseg.models', 'mmwsss.models')
+MODELS = _child('model', mmseg_registry.MODELS, 'mmseg.models', 'mmwsss.models', 'mmwsss.pseudo_labels')
 DATASETS = _child('dataset', mmseg_registry.DATASETS, 'mmseg.datasets', 'mmwsss.datasets')
 DATA_SAMPLERS = _child('data sampler', mmseg_registry.DATA_SAMPLERS, 'mmwsss.datasets')
 TRANSFORMS = _child('transform', mmseg_registry.TRANSFORMS, 'mmseg.datasets.transforms', 'mmwsss.datasets.transforms')
@@ -44,6 +44,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'mmwsss.engine',
 )
 OPTIM_WRAPPERS = _child('optim_wrapper', mmseg_registry.OPTIM_WRAPPERS, 'mmwsss.engine')
+PARAM_SCHEDULERS = _child(
+    'parameter scheduler', mmseg_registry.PARAM_SCHEDULERS, 'mmseg.engine.schedulers', 'mmwsss.engine'
+)
 VISUALIZERS = _child('visualizer', mmseg_registry.VISUALIZERS, 'mmseg.visualization', 'mmwsss.visualization')
 TASK_UTILS = _child('task util', mmseg_registry.TASK_UTILS, 'mmseg.models', 'mmwsss.refiners', 'mmwsss.datasets')
 
@@ -53,7 +56,6 @@ RUNNER_CONSTRUCTORS = _child('runner constructor', mmseg_registry.RUNNER_CONSTRU
 MODEL_WRAPPERS = _child('model_wrapper', mmseg_registry.MODEL_WRAPPERS)
 WEIGHT_INITIALIZERS = _child('weight initializer', mmseg_registry.WEIGHT_INITIALIZERS)
 OPTIMIZERS = _child('optimizer', mmseg_registry.OPTIMIZERS, 'mmseg.engine.optimizers')
-PARAM_SCHEDULERS = _child('parameter scheduler', mmseg_registry.PARAM_SCHEDULERS, 'mmseg.engine.schedulers')
 EVALUATOR = _child('evaluator', mmseg_registry.EVALUATOR)
 VISBACKENDS = _child('vis_backend', mmseg_registry.VISBACKENDS)
 LOG_PROCESSORS = _child('log_processor', mmseg_registry.LOG_PROCESSORS)

@@ -97,7 +97,7 @@ def build_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
             step of its pseudo labeler cannot be built.
     """
     kind = MODELS.get(cfg.model.type)
-    if kind is not None and not hasattr(kind, 'network_maps'):
+    if kind is not None and not hasattr(kind, 'viewed_outputs'):
         raise launch.UsageError(f'{kind.__name__} makes no localization maps; give the config of a weak segmentor')
     if cfg.model.get('pseudo_labeler') is not None:
         try:

@@ -1,7 +1,15 @@
-"""Hooks, loops and optimizer wrappers."""
+"""Hooks, loops, optimizer wrappers and schedules."""
 
 from . import hooks
-from .loops import ResumableIterBasedTrainLoop
+from .loops import ResumableIterBasedTrainLoop, TwoStreamValLoop
 from .optim_wrappers import BFloat16OptimWrapper
+from .schedulers import WarmupPolyLR, warmup_poly
 
-__all__ = ['BFloat16OptimWrapper', 'ResumableIterBasedTrainLoop', 'hooks']
+__all__ = [
+    'BFloat16OptimWrapper',
+    'ResumableIterBasedTrainLoop',
+    'TwoStreamValLoop',
+    'WarmupPolyLR',
+    'hooks',
+    'warmup_poly',
+]

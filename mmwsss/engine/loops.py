@@ -1,8 +1,11 @@
-"""Training loop that resumes without reading again what was trained."""
+"""Training loop that resumes without reading again what was trained, and validation of two networks."""
 
 from __future__ import annotations
 
-from mmengine.runner.loops import IterBasedTrainLoop, _InfiniteDataloaderIterator
+from collections.abc import Sequence
+
+from mmengine.model import is_model_wrapper
+from mmengine.runner.loops import IterBasedTrainLoop, ValLoop, _InfiniteDataloaderIterator
 from torch import nn
 
 from mmwsss.datasets.samplers import ResumableInfiniteSampler
@@ -52,3 +55,82 @@ class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
         if self.runner.val_loop is None or self._iter < self.val_begin:
             return False
         return self._iter % self.val_interval == 0 or self._iter == self._max_iters
+
+
+@LOOPS.register_module()
+class TwoStreamValLoop(ValLoop):
+    """Validate a model of two networks once with each of them (CoSA).
+
+    The model predicts with the network that its attribute ``stream`` names. Scores of that stream keep their names,
+    those of another one become ``<stream>/<name>``, and ``best_stream/<name>`` is the larger of the scores in
+    ``select``. The stream with the larger first of them is noted as ``best_stream`` in the message hub, and so in the
+    checkpoint that ``CheckpointHook(save_best='best_stream/<name>', rule='greater')`` writes.
+
+    Choosing a checkpoint or a stream by the masks of a validation set is supervision by pixels, as in the released
+    code. Without ``save_best`` nothing is chosen: the last checkpoint and the configured stream are the result.
+
+    Args:
+        streams: names of the streams in the order of validation; at equal scores the first is the better one.
+        select: names of scores, larger is better.
+
+    Raises:
+        TypeError: the model has no attribute ``stream``.
+        KeyError: a name of ``select`` is not among the scores.
+    """
+
+    def __init__(
+        self,
+        *args,
+        streams: Sequence[str] = ('assignment', 'online'),
+        select: str | Sequence[str] = 'pseudo_mIoU+tags',
+        **kwargs,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.streams = tuple(streams)
+        self.select = (select,) if isinstance(select, str) else tuple(select)
+
+    def run(self) -> dict[str, float]:
+        """Validate all streams and return their scores."""
+        runner = self.runner
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not hasattr(model, 'stream'):
+            raise TypeError(
+                f'TwoStreamValLoop needs a model with an attribute stream, {type(model).__name__} has none; set '
+                "val_cfg=dict(type='ValLoop')"
+            )
+        runner.call_hook('before_val')
+        runner.call_hook('before_val_epoch')
+        runner.model.eval()
+        configured = model.stream
+        found = {}
+        try:
+            for stream in self.streams:
+                model.stream = stream
+                found[stream] = self._score()
+        finally:
+            model.stream = configured
+        scores = self._merge(found, configured)
+        runner.call_hook('after_val_epoch', metrics=scores)
+        runner.call_hook('after_val')
+        return scores
+
+    def _score(self) -> dict[str, float]:
+        for index, batch in enumerate(self.dataloader):
+            self.run_iter(index, batch)
+        return self.evaluator.evaluate(len(self.dataloader.dataset))
+
+    def _merge(self, found: dict[str, dict[str, float]], configured: str) -> dict[str, float]:
+        scores = {
+            name if stream == configured else f'{stream}/{name}': value
+            for stream, values in found.items()
+            for name, value in values.items()
+        }
+        for name in self.select:
+            missing = [stream for stream, values in found.items() if name not in values]
+            if missing:
+                known = ', '.join(found[missing[0]])
+                raise KeyError(f'TwoStreamValLoop: select names {name!r}, the scores of {missing[0]} are {known}')
+            scores[f'best_stream/{name}'] = max(values[name] for values in found.values())
+        best = max(found, key=lambda stream: found[stream][self.select[0]])
+        self.runner.message_hub.update_info('best_stream', best)
+        return scores

@@ -171,6 +171,25 @@ def average_precision(scores: Tensor, labels: Tensor) -> Tensor:
     return torch.from_numpy(result)
 
 
+def average_precision_per_image(scores: Tensor, labels: Tensor) -> Tensor:
+    """Average precision of the class scores of each image, (N,) float64 with nan for images without a class.
+
+    It is the mean over an image's classes of the precision among all classes that score at least as high, so equal
+    scores count as one step.
+
+    Args:
+        scores: (N, K) image scores.
+        labels: (N, K) multi-hot ground truth.
+    """
+    _check_same_shape(scores, labels, 'scores')
+    scores, positive = scores.double().contiguous(), labels > 0.5
+    classes = scores.shape[1]
+    # In ascending order the scores from a class's position on are those at least as high.
+    ranked = (scores, scores.masked_fill(~positive, -torch.inf))
+    called, correct = (classes - torch.searchsorted(values.sort(dim=1).values, scores) for values in ranked)
+    return (correct.double() / called * positive).sum(dim=1) / positive.sum(dim=1)
+
+
 def _valid_pixels(values: Tensor, label: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
     _check_same_shape(values, label, 'predictions')
     label = label.to(values.device).long()

@@ -9,7 +9,8 @@ from .affine import (
     undo_flips,
     untile_views,
 )
-from .channels import present_channels
+from .channels import PresentClasses, present_channels
+from .normalize import denormalize, denormalize_to_uint8
 from .resize import (
     RESIZERS,
     halfpixel_matrix,
@@ -19,12 +20,17 @@ from .resize import (
     resize_nearest_align_corners,
     tf_bicubic_matrix,
 )
+from .sampling import SampledResize
 
 __all__ = [
     'RESIZERS',
+    'PresentClasses',
+    'SampledResize',
     'apply_flips',
     'apply_record',
     'crop_and_resize',
+    'denormalize',
+    'denormalize_to_uint8',
     'halfpixel_matrix',
     'patch_level_records',
     'present_channels',

@@ -2,6 +2,7 @@
 
 from . import steps
 from .background import constant_background, maps_to_mask, power_background
+from .dynamic_threshold import FixedThreshold, SearchedThreshold
 from .ignore import decision_confidence, ignore_outside_boxes, ignore_uncertain, inside_boxes
 from .multi_crop import multi_crop_boxes, multi_crop_maps
 from .normalize import divide_no_nan, mask_maps_with_labels, min_max_normalize, peak_normalize, to_distribution
@@ -13,8 +14,10 @@ from .variation import coefficient_of_variation, smooth_variation
 from .views import FusionRule, iter_views, multi_view
 
 __all__ = [
+    'FixedThreshold',
     'FusionRule',
     'GaussianMixture',
+    'SearchedThreshold',
     'clear_argmax',
     'coefficient_of_variation',
     'constant_background',

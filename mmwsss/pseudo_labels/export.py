@@ -32,7 +32,7 @@ from .manifest import ExportSource, describe_masks, export_identity, mask_palett
 
 _IGNORED = 255  # in the mask of a LabelState, whatever the dataset uses
 _PENDING_PER_WORKER = 4
-Item = tuple[int, Tensor, Tensor, SegDataSample, Tensor | None]
+Item = tuple[int, dict[str, Tensor], SegDataSample, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def export_pseudo_labels(
             localization maps; or a step cannot work on an image, which is tried on the first one before anything is
             written.
     """
-    if not hasattr(model, 'network_maps'):
+    if not hasattr(model, 'viewed_outputs'):
         raise ExportError(f'{type(model).__name__} makes no localization maps; export from a weak segmentor')
     palette, ids = mask_palette(dataset.metainfo, dataset.ignore_index), image_ids(dataset)
     use_labels = model.test_cfg['use_image_labels'] and 'image_labels' in dataset.get_data_info(0)
@@ -148,9 +148,9 @@ class _MaskWriter:
         self.ignore_index = ignore_index
 
     @torch.no_grad()  # the mode belongs to a thread, so the caller's does not reach here
-    def __call__(self, index: int, maps: Tensor, scores: Tensor, sample: SegDataSample, labels: Tensor | None) -> None:
-        with torch.cuda.device_of(maps), _naming(self.ids[index]):  # the first does nothing on a CPU
-            state = self.model.pseudo_label(maps, scores, sample, labels)
+    def __call__(self, index: int, outputs: dict[str, Tensor], sample: SegDataSample, labels: Tensor | None) -> None:
+        with torch.cuda.device_of(outputs['maps']), _naming(self.ids[index]):  # the first does nothing on a CPU
+            state = self.model.pseudo_label(outputs, sample, labels)
         mask = state.mask[0].to('cpu').numpy()
         mask = np.where(mask == _IGNORED, self.ignore_index, mask).astype(np.uint8)
         write_palette_png(mask_path(self.folder, self.ids[index]), mask, self.palette)
@@ -194,27 +194,27 @@ def _run(items: Iterator[Item], writer: _MaskWriter, workers: int, advance: Call
 def _network_items(
     model: nn.Module, batches: Iterable[dict], indices: Sequence[int], ids: Sequence[str], use_labels: bool
 ) -> Iterator[Item]:
-    """Index, maps (1, C, h, w), scores (1, K), sample and labels (1, K) of one image after the other."""
+    """Index, network outputs (1, ...), sample and labels (1, K) of one image after the other."""
     position = iter(indices)
     for data in batches:
         batch = model.data_preprocessor(data, False)
-        maps, scores = model.viewed_maps(first_view(batch['inputs']))
+        outputs = model.viewed_outputs(first_view(batch['inputs']))
         for i, sample in enumerate(batch['data_samples']):
             index = next(position)
             labels = None
             if use_labels:
                 with _naming(ids[index]):
-                    labels = stack_image_labels([sample], model.num_classes - 1).to(maps)
-            yield index, maps[i : i + 1], scores[i : i + 1], sample, labels
+                    labels = stack_image_labels([sample], model.num_classes - 1).to(outputs['maps'])
+            yield index, {name: output[i : i + 1] for name, output in outputs.items()}, sample, labels
 
 
 @torch.no_grad()
 def _try_first(model: nn.Module, dataset: BaseDataset, ids: Sequence[str], use_labels: bool) -> None:
     """Label the first image and drop the mask, so that mistakes show before anything is removed or written."""
     batch = pseudo_collate([dataset[0]])
-    for _, maps, scores, sample, labels in _network_items(model, [batch], [0], ids, use_labels):
+    for _, outputs, sample, labels in _network_items(model, [batch], [0], ids, use_labels):
         with _naming(ids[0]):
-            model.pseudo_label(maps, scores, sample, labels)
+            model.pseudo_label(outputs, sample, labels)
 
 
 @contextmanager

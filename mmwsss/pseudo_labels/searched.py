@@ -9,12 +9,17 @@ import torch
 from torch import Tensor
 
 
+def widest_float(device: torch.device) -> torch.dtype:
+    """float64, or float32 on Apple's GPUs, which have nothing wider."""
+    return torch.float32 if device.type == 'mps' else torch.float64
+
+
 @dataclass(frozen=True)
 class GaussianMixture:
     """One-dimensional Gaussian mixture, the result of :func:`fit_gaussian_mixture`.
 
     Args:
-        weights, means, variances: (M,) float64.
+        weights, means, variances: (M,) in the precision of :func:`widest_float`.
         iterations: EM steps taken.
     """
 
@@ -43,11 +48,12 @@ def fit_gaussian_mixture(
     few steps, far from convergence, and the thresholds of CoSA depend on this.
 
     Args:
-        values: (N,) on any device that has float64.
+        values: (N,) of any precision; the device is waited for once in every step.
         means: (M,) means to start from.
         regularisation: added to the variances.
     """
-    values, means = values.double(), means.double()
+    dtype = widest_float(values.device)
+    values, means = values.to(dtype), means.to(dtype)
     mixture = GaussianMixture(torch.full_like(means, 1 / len(means)), means, torch.ones_like(means), 0)
     likelihood = values.new_tensor(-math.inf)
     for _ in range(max_iterations):
@@ -63,7 +69,7 @@ def fit_gaussian_mixture(
 
 def _maximise(values: Tensor, share: Tensor, regularisation: float, iterations: int) -> GaussianMixture:
     mass = share.sum(dim=1) + 10 * torch.finfo(share.dtype).eps
-    means = share @ values / mass
+    means = (share * values).sum(dim=1) / mass  # autocast would round a matrix product of float32
     variances = (share * (values - means[:, None]) ** 2).sum(dim=1) / mass + regularisation
     return GaussianMixture(mass / mass.sum(), means, variances, iterations)
 
@@ -86,7 +92,8 @@ def search_thresholds(
 
     Returns:
         (low, high) for three components, the largest value of the first and the smallest value of the last one;
-        (threshold,) for two, the largest value of the first. Each of shape () and in float64 on the values' device.
+        (threshold,) for two, the largest value of the first. Each of shape (), on the values' device and in the
+        precision of :func:`widest_float`.
         None where there are too few values, a component that sets a threshold won none, or, ``between_means``, the two
         are out of order: keep the old ones.
 
@@ -95,21 +102,30 @@ def search_thresholds(
     """
     if components not in (2, 3):
         raise ValueError(f'components is {components!r}; expected 2 (one threshold) or 3 (low and high)')
-    values = values.detach().flatten().double()
-    values = values[values > floor].sort().values
+    values = values.detach().flatten().to(widest_float(values.device))
+    values = values[values > floor]
     if len(values) < components:
         return None
-    middle = values[(len(values) - 1) // 2 : len(values) // 2 + 1].mean()
-    start = (values[0], middle, values[-1]) if components == 3 else (values[0], values[-1])
+    lowest, highest = values.aminmax()
+    start = (lowest, _middle(values), highest) if components == 3 else (lowest, highest)
     mixture = fit_gaussian_mixture(values, torch.stack(start), **settings)
     assigned = mixture.assign(values)
     is_first, is_last = assigned == 0, assigned == components - 1
     if between_means:
         is_first &= values <= mixture.means[-1]
         is_last &= values >= mixture.means[0]
-    first, last = values[is_first], values[is_last]
-    if len(first) == 0 or (len(last) == 0 and (components == 3 or between_means)):
+    low = values.masked_fill(~is_first, -math.inf).amax()
+    high = values.masked_fill(~is_last, math.inf).amin()
+    is_found = low.isfinite()
+    if components == 3 or between_means:
+        is_found &= high.isfinite()
+    if between_means:
+        is_found &= low <= high
+    if not is_found:
         return None
-    if between_means and first[-1] > last[0]:
-        return None
-    return (first[-1],) if components == 2 else (first[-1], last[0])
+    return (low,) if components == 2 else (low, high)
+
+
+def _middle(values: Tensor) -> Tensor:
+    """Median, the mean of the two middle values of an even number; ``torch.median`` gives the lower of them."""
+    return (values.median() - (-values).median()) / 2

@@ -142,3 +142,19 @@ def test_image_scores_equal_sklearn():
     expected = [average_precision_score(labels[:, k], scores[:, k]) for k in range(3)]
     np.testing.assert_allclose(precision[:3], expected)
     assert torch.isnan(precision[3])
+
+
+def test_average_precision_of_images_equals_sklearn_with_ties():
+    rng = np.random.default_rng(6)
+    scores = rng.integers(0, 5, (20, 7)) / 4
+    labels = rng.random((20, 7)) < 0.4
+    labels[3], labels[4] = False, True
+    labels[5], scores[5] = [True] + [False] * 6, 0
+    result = confusion.average_precision_per_image(torch.from_numpy(scores), torch.from_numpy(labels).float())
+    assert result.dtype == torch.float64
+    some = labels.any(axis=1)
+    expected = [average_precision_score(row, score) for row, score in zip(labels[some], scores[some])]
+    np.testing.assert_allclose(result[torch.from_numpy(some)], expected)
+    assert torch.isnan(result[3])
+    with pytest.raises(ValueError, match='one shape'):
+        confusion.average_precision_per_image(torch.rand(2, 3), torch.zeros(2, 4))

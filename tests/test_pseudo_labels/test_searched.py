@@ -61,6 +61,20 @@ def test_values_below_the_floor_do_not_count() -> None:
     assert search_thresholds(noise) == search_thresholds(values)
 
 
+@pytest.mark.parametrize('count', [3, 4, 1000, 1001])
+def test_the_middle_component_starts_at_the_median(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = []
+    fit = fit_gaussian_mixture
+    monkeypatch.setattr(
+        'mmwsss.pseudo_labels.searched.fit_gaussian_mixture',
+        lambda values, means, **settings: starts.append(means) or fit(values, means, **settings),
+    )
+    values = bimodal()[torch.randperm(1900, generator=torch.Generator().manual_seed(4))[:count]].clamp(min=0.06)
+    search_thresholds(values)
+    expected = (values.min().item(), np.median(values.numpy()), values.max().item())
+    assert tuple(starts[0].tolist()) == expected
+
+
 @pytest.mark.parametrize('components', [2, 3])
 @pytest.mark.parametrize('values', [torch.zeros(10), torch.tensor([0.5]), torch.empty(0)])
 def test_too_few_values_give_no_threshold(values: torch.Tensor, components: int) -> None:

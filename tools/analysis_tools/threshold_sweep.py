@@ -147,7 +147,7 @@ def main() -> None:
     use_metric(cfg, grid)
     runner = launch.build_runner(cfg)
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    if not hasattr(model, 'network_maps'):
+    if not hasattr(model, 'viewed_outputs'):
         raise launch.UsageError(
             f'{args.config}: {type(model).__name__} makes no localization maps to sweep; use a weak segmentor'
         )

@@ -4,11 +4,18 @@ from .color import ViewColorJitter, adjust_contrast, adjust_hue, adjust_saturati
 from .formatting import PackWeakInputs
 from .labels import ImageLabelsFromMask
 from .resize import ResizeAlignCorners
+from .scale_crop import PILGaussianBlur, RandomPadCrop, RandomRatioScale
+from .strong_ops import STRONG_OPS, OneOfStrongAug
 from .views import TwoViews
 
 __all__ = [
+    'STRONG_OPS',
     'ImageLabelsFromMask',
+    'OneOfStrongAug',
+    'PILGaussianBlur',
     'PackWeakInputs',
+    'RandomPadCrop',
+    'RandomRatioScale',
     'ResizeAlignCorners',
     'TwoViews',
     'ViewColorJitter',

@@ -11,7 +11,7 @@ from mmwsss.registry import TRANSFORMS
 
 META_KEYS = (
     'img_path', 'seg_map_path', 'img_id', 'ori_shape', 'img_shape', 'pad_shape', 'scale_factor', 'flip',
-    'flip_direction', 'reduce_zero_label', 'record_1', 'record_2',
+    'flip_direction', 'reduce_zero_label', 'record_1', 'record_2', 'img_box',
 )  # fmt: skip
 
 
@@ -20,7 +20,9 @@ class PackWeakInputs(PackSegInputs):
     """mmseg's packing plus the image labels and the second view.
 
     ``inputs`` is the image, or ``dict(view_1=..., view_2=...)`` where a second view was made. The data sample gains
-    ``image_labels`` (K,) float32, and ``background_label`` where the pipeline derived one.
+    ``image_labels`` (K,) float32, and ``background_label`` where the pipeline derived one. With image labels the
+    metainfo gains ``num_present``, the count of foreground classes in the image as an int: the host can plan shapes
+    without asking the device.
     """
 
     def __init__(self, meta_keys: tuple[str, ...] = META_KEYS) -> None:
@@ -32,6 +34,7 @@ class PackWeakInputs(PackSegInputs):
         sample = packed['data_samples']
         if 'image_labels' in results:
             sample.image_labels = torch.as_tensor(results['image_labels'], dtype=torch.float32)
+            sample.set_metainfo(dict(num_present=int((sample.image_labels > 0.5).sum())))
         if 'background_label' in results:
             sample.background_label = torch.as_tensor(results['background_label'], dtype=torch.float32)
         if 'img_2' in results:

@@ -28,8 +28,9 @@ class TokenViT(VisionTransformer):
     """mmpretrain's ViT, with the details that weakly supervised methods depend on.
 
     Differences from the parent: position embeddings are interpolated by the rule of the original framework, there is no
-    dropout after them, and freezing leaves dropout active inside frozen blocks (``requires_grad=False``, no
-    ``eval()``), as in the official ViT-PCM.
+    dropout after them, rows and columns that fill no whole patch are dropped instead of padded (linear patches only),
+    and freezing leaves dropout active inside frozen blocks (``requires_grad=False``, no ``eval()``), as in the official
+    ViT-PCM.
 
     Args:
         arch: 'vit-xt', 'vit-t', 'vit-s', 'vit-b', 'vit-l', or a dict of mmpretrain's four sizes. mmpretrain's own
@@ -41,6 +42,7 @@ class TokenViT(VisionTransformer):
         stem: 'linear' patches, or 'conv' for :class:`~mmwsss.models.backbones.conv_stem.ConvStem`.
         norm_eval: keep the batch norms of the stem in inference mode, with the statistics they were pretrained with;
             views of other scales (mosaics) would drag them along.
+        freeze_pos_embed: position embeddings do not train, whatever else does (CoSA).
         out_indices: blocks whose patch features are returned; the last one passes the final norm.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` reads mmpretrain, timm/DeiT (``.pth``) and original
             ViT/AugReg (``.npz``) files, local or by URL.
@@ -60,6 +62,7 @@ class TokenViT(VisionTransformer):
         pos_interp: str = 'tf',
         stem: str = 'linear',
         norm_eval: bool = False,
+        freeze_pos_embed: bool = False,
         out_indices: int | Sequence[int] = -1,
         init_cfg: dict | None = None,
         **kwargs,
@@ -71,6 +74,7 @@ class TokenViT(VisionTransformer):
         for name, supported in (('pre_norm', False), ('with_cls_token', True)):
             if kwargs.get(name, supported) != supported:
                 raise ValueError(f'TokenViT does not support {name}={kwargs[name]}; leave it out')
+        kwargs['patch_cfg'] = {'padding': 0, **kwargs.get('patch_cfg', {})}
         super().__init__(
             arch=ARCHITECTURES[arch] if isinstance(arch, str) else arch,
             img_size=img_size,
@@ -93,6 +97,8 @@ class TokenViT(VisionTransformer):
             raise ValueError(f"stem has to be 'linear' or 'conv', got {stem!r}")
         if num_trainable_blocks is not None:
             self._freeze_all_but(num_trainable_blocks)
+        if freeze_pos_embed:
+            self.pos_embed.requires_grad_(False)
 
     @property
     def is_deterministic(self) -> bool:

@@ -1,17 +1,40 @@
 """Loss functions; each file holds one idea, as a pure function and a thin module."""
 
 from .affinity import AffinityLoss, affinity_loss
+from .balanced_ce import BalancedCELoss, balanced_cross_entropy, balanced_nll, soft_cross_entropy
 from .classifier_l2 import ClassifierL2, classifier_l2
+from .dense_energy import DenseEnergyLoss, boxes_to_regions, dense_energy_loss
 from .equivariance import EquivarianceLoss, equivariance_loss
-from .multilabel import MultiLabelClsLoss, multilabel_cls_loss
+from .multilabel import MultiLabelClsLoss, MultiLabelSoftMarginLoss, multilabel_cls_loss
+from .perplexity import ReliabilityWeights, perplexity, reliability_weights
+from .seg_to_cam import SegToCAMLoss, cam_mask_loss, confident_argmax, normalized_cam_loss, raw_cam_loss
+from .separation import SeparationLoss, separation_loss
 
 __all__ = [
     'AffinityLoss',
+    'BalancedCELoss',
     'ClassifierL2',
+    'DenseEnergyLoss',
     'EquivarianceLoss',
     'MultiLabelClsLoss',
+    'MultiLabelSoftMarginLoss',
+    'ReliabilityWeights',
+    'SegToCAMLoss',
+    'SeparationLoss',
     'affinity_loss',
+    'balanced_cross_entropy',
+    'balanced_nll',
+    'boxes_to_regions',
+    'cam_mask_loss',
     'classifier_l2',
+    'confident_argmax',
+    'dense_energy_loss',
     'equivariance_loss',
     'multilabel_cls_loss',
+    'normalized_cam_loss',
+    'perplexity',
+    'raw_cam_loss',
+    'reliability_weights',
+    'separation_loss',
+    'soft_cross_entropy',
 ]

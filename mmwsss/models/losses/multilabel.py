@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmwsss.registry import MODELS
@@ -34,3 +35,18 @@ class MultiLabelClsLoss(nn.Module):
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         # fp32: eps = 1e-7 vanishes beside 1 in half precision
         return self.loss_weight * multilabel_cls_loss(scores.float(), labels, self.eps)
+
+
+@MODELS.register_module()
+class MultiLabelSoftMarginLoss(nn.Module):
+    """Sigmoid cross entropy of image logits (B, K) and multi-hot labels (B, K), averaged over both (CoSA, L_cls).
+
+    ``loss_weight`` times torch's ``multilabel_soft_margin_loss``.
+    """
+
+    def __init__(self, loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.loss_weight = loss_weight
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return self.loss_weight * F.multilabel_soft_margin_loss(logits.float(), labels.float())

@@ -1,8 +1,18 @@
 """Segmentors: one file a method, whose ``loss`` reads like the paper."""
 
 from .cam import CAMClassifier
+from .cosa import CoSA, CoSANetwork
 from .protocol_segmentor import ProtocolSegmentor
+from .single_network import SingleNetworkSegmentor
 from .vitpcm import ViTPCM
 from .weak_segmentor import WeakSegmentor
 
-__all__ = ['CAMClassifier', 'ProtocolSegmentor', 'ViTPCM', 'WeakSegmentor']
+__all__ = [
+    'CAMClassifier',
+    'CoSA',
+    'CoSANetwork',
+    'ProtocolSegmentor',
+    'SingleNetworkSegmentor',
+    'ViTPCM',
+    'WeakSegmentor',
+]

@@ -9,11 +9,12 @@ from torch import Tensor
 from mmwsss.pseudo_labels import peak_normalize
 from mmwsss.registry import MODELS
 
-from .weak_segmentor import WeakSegmentor, first_view, stack_image_labels
+from .single_network import SingleNetworkSegmentor
+from .weak_segmentor import first_view, stack_image_labels
 
 
 @MODELS.register_module()
-class CAMClassifier(WeakSegmentor):
+class CAMClassifier(SingleNetworkSegmentor):
     """Backbone and linear classifier on averaged patches, trained with binary cross entropy (Zhou et al., CVPR 2016).
 
     The maps have no background channel; ``test_cfg.bg_setting`` is the threshold on peak-normalised maps and

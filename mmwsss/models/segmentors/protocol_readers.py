@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from mmwsss.ops.channels import present_channels
 from mmwsss.pseudo_labels import divide_no_nan
+from mmwsss.pseudo_labels.views import Fusion, FusionRule
 
 from .weak_segmentor import WeakSegmentor
 
@@ -33,6 +34,14 @@ class Reader(ABC):
     @abstractmethod
     def prepare(self, output: dict[str, Tensor], sample: SegDataSample, size: Sequence[int]) -> dict[str, Tensor]:
         """Outputs (F, 1, ...) of one sample as they are averaged; ``size`` is that of the network input at scale 1."""
+
+    def fusion(self, name: str, size: Sequence[int]) -> Fusion:
+        """Running fusion of output ``name`` over views of an input of ``size``; a mean by default."""
+        return Fusion(FusionRule())
+
+    def finish(self, fused: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What follows the fusion of all outputs."""
+        return fused
 
     @abstractmethod
     def maps(self, fused: dict[str, Tensor], labels: Tensor | None, sample: SegDataSample) -> Tensor:
@@ -60,41 +69,46 @@ class Reader(ABC):
 
 
 class WeakReader(Reader):
-    """A :class:`WeakSegmentor`: raw maps and image scores are averaged, the method's own normalisation follows."""
+    """A :class:`WeakSegmentor`: raw outputs are fused by its rules, its own normalisation and decision follow."""
+
+    def __init__(self, module: WeakSegmentor) -> None:
+        super().__init__(module)
+        self.source = module.prediction_source
 
     def network(self, images: Tensor) -> dict[str, Tensor]:
-        maps, scores = self.module.network_maps(images)
-        return dict(maps=maps, scores=scores)
+        return self.module.network_outputs(images)
 
     def prepare(self, output: dict[str, Tensor], sample: SegDataSample, size: Sequence[int]) -> dict[str, Tensor]:
         return output
 
+    def fusion(self, name: str, size: Sequence[int]) -> Fusion:
+        return self.module.view_fusion(name, size)
+
+    def finish(self, fused: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self.module.finish_views(fused)
+
     def maps(self, fused: dict[str, Tensor], labels: Tensor | None, sample: SegDataSample) -> Tensor:
-        return self.module.enlarge(
-            self.module.pseudo_maps(fused['maps'], labels, fused['scores']), sample.ori_shape[:2]
-        )  # fmt: skip
+        return self.module.decision_maps(fused, labels, sample.ori_shape[:2], self.source)
 
     def presumed_labels(self, fused: dict[str, Tensor]) -> Tensor | None:
         return self.module.presumed_labels(fused['scores'])
 
     def probabilities(self, maps: Tensor) -> Tensor:
-        if self.module.has_background_channel:
+        bg_setting, has_background = self.module.decision_rule(self.source)
+        if has_background:
             return maps
-        background = torch.full_like(maps[:, :1], self.module.test_cfg['bg_setting'])
-        maps = torch.cat((background, maps), dim=1)
+        maps = torch.cat((torch.full_like(maps[:, :1], bg_setting), maps), dim=1)
         return divide_no_nan(maps, maps.sum(dim=1, keepdim=True))
 
     def decide(self, maps: Tensor) -> Tensor:
-        return self.module.decide(maps)
+        return self.module.decide(maps, self.source)
 
     def decide_refined(self, maps: Tensor) -> Tensor:
-        return self.module.decide(maps) if self.module.has_background_channel else maps.argmax(dim=1)
+        _, has_background = self.module.decision_rule(self.source)
+        return self.decide(maps) if has_background else maps.argmax(dim=1)
 
     def extras(self, fused: dict[str, Tensor], labels: Tensor | None, sample: SegDataSample) -> dict[str, Any]:
-        maps = fused['maps']
-        if labels is not None:
-            maps = maps * present_channels(labels, maps.shape[1])[:, :, None, None]
-        located = self.module.enlarge(maps, sample.ori_shape[:2])[0]
+        located = self.module.located_maps(fused, labels, sample.ori_shape[:2])[0]
         return dict(localization_maps=PixelData(data=located), image_scores=fused['scores'][0])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -16,7 +15,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from mmwsss.evaluation.protocols import Protocol, parse_protocols
-from mmwsss.pseudo_labels.views import Fusion, FusionRule, iter_views, rescale_bilinear
+from mmwsss.pseudo_labels.views import Fusion, iter_views, rescale_bilinear
 from mmwsss.refiners.base import Refiner
 from mmwsss.registry import MODELS, REFINERS
 from mmwsss.utils.images import read_sample_image
@@ -79,7 +78,7 @@ class ProtocolSegmentor(BaseModel):
             raise ValueError(f'scales have to be positive numbers, at least one, got {list(scales)}')
         self.refiners = _build_refiners(self.protocols, {**DEFAULT_REFINERS, **(refiners or {})})
         self.reader = reader
-        self.size_divisor = size_divisor or getattr(module.backbone, 'patch_size', 1)
+        self.size_divisor = size_divisor or getattr(module, 'patch_size', getattr(module.backbone, 'patch_size', 1))
         self.max_batch = max_batch
         self._register_load_state_dict_pre_hook(_add_prefix)
 
@@ -134,7 +133,7 @@ class ProtocolSegmentor(BaseModel):
         """For each sample the outputs (1, ...) fused over each set of views."""
         scales = self.views()
         kinds = dict.fromkeys(_views_of(protocol) for protocol in self.protocols)
-        fusions = [{views: defaultdict(partial(Fusion, FusionRule())) for views in kinds} for _ in samples]
+        fusions: list[dict[Views, dict[str, Fusion]]] = [{views: {} for views in kinds} for _ in samples]
         outputs = iter_views(
             self.reader.network,
             inputs,
@@ -150,9 +149,13 @@ class ProtocolSegmentor(BaseModel):
                 for (multi_scale, flip), fusion in fusions[i].items():
                     if scale in self._scales_of(multi_scale):
                         for name, value in own.items():
-                            fusion[name].add(value[: 1 + flip])
+                            part = fusion.setdefault(name, self.reader.fusion(name, inputs.shape[-2:]))
+                            part.add(value[: 1 + flip])
         return [
-            {views: {name: part.result() for name, part in fusion.items()} for views, fusion in own.items()}
+            {
+                views: self.reader.finish({name: part.result() for name, part in fusion.items()})
+                for views, fusion in own.items()
+            }
             for own in fusions
         ]
 

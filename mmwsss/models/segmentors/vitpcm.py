@@ -11,11 +11,12 @@ from mmwsss.ops import tile_views, untile_views
 from mmwsss.pseudo_labels import mask_maps_with_labels
 from mmwsss.registry import MODELS
 
-from .weak_segmentor import WeakSegmentor, evaluation_mode, first_view, stack_image_labels, with_background
+from .single_network import SingleNetworkSegmentor
+from .weak_segmentor import evaluation_mode, first_view, stack_image_labels, with_background
 
 
 @MODELS.register_module()
-class ViTPCM(WeakSegmentor):
+class ViTPCM(SingleNetworkSegmentor):
     """Patch classifier with a background class, trained by pooled image scores and by equivariance of two views.
 
     Args:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from typing import ClassVar
 
 import torch
 from mmengine.structures import PixelData
@@ -17,36 +18,43 @@ from torch import Tensor, nn
 from mmwsss.ops import RESIZERS, present_channels
 from mmwsss.pseudo_labels import maps_to_mask
 from mmwsss.pseudo_labels.labeler import LabelState, PseudoLabeler
+from mmwsss.pseudo_labels.segmentation import mask_absent_logits
 from mmwsss.pseudo_labels.views import Fusion, FusionRule, iter_views, rescale_bilinear
-from mmwsss.registry import MODELS
 from mmwsss.utils.images import read_sample_image
+
+SEGMENTATION, MAPS = 'segmentation', 'maps'
 
 
 class WeakSegmentor(BaseSegmentor):
-    """Backbone, neck and head with a prediction step that keeps label-free and label-aware results apart.
+    """A network trained from image labels, with a prediction step that keeps label-free and label-aware results apart.
 
-    A method implements ``loss``, :meth:`localize` and :meth:`pseudo_maps`.
+    A method implements ``loss``, :meth:`network_outputs` and :meth:`pseudo_maps`. Where ``segments`` is True its network
+    also has a segmentation head, whose decision is the label-free prediction; otherwise that one comes from the maps.
 
     Args:
-        test_cfg: ``bg_setting`` is the background setting of :func:`~mmwsss.pseudo_labels.maps_to_mask`;
+        num_classes: classes including the background.
+        test_cfg: ``bg_setting`` is the background setting of :func:`~mmwsss.pseudo_labels.maps_to_mask` for maps;
             ``use_image_labels`` masks the pseudo masks (never ``pred_sem_seg``) with the samples' image labels where
             the samples carry them; ``label_threshold`` is the image score above which a class is taken as present where
             a pseudo labeler or refiner has to do without them; ``upsample`` is the rule for enlarging maps, a key of
             :data:`~mmwsss.ops.RESIZERS`;
-            ``views``, e.g. ``dict(scales=(0.5, 1, 1.5), flip=True)``, averages the network's maps and scores over
-            scales and mirror images.
+            ``views``, e.g. ``dict(scales=(0.5, 1, 1.5), flip=True)``, fuses the network's outputs over scales and
+            mirror images; ``pseudo_source`` is what pseudo masks are made from, 'maps' or 'segmentation'.
         pseudo_labeler: config of a :class:`~mmwsss.pseudo_labels.labeler.PseudoLabeler` that makes the pseudo masks
-            from the network's maps; without one they are decided from the enlarged :meth:`pseudo_maps`.
+            from the network's maps, or from the probabilities of its segmentation head at full size; without one they
+            are decided from :meth:`decision_maps`.
     """
 
     has_background_channel = False
+    segments = False
     default_bg_setting = 1.0
+    default_upsample = 'align_corners'
+    fusion_rules: ClassVar[dict[str, FusionRule]] = {}  # of outputs that are not averaged over views
+    fuses_at_input_size = False
 
     def __init__(
         self,
-        backbone: dict,
-        head: dict,
-        neck: dict | None = None,
+        num_classes: int,
         train_cfg: dict | None = None,
         test_cfg: dict | None = None,
         pseudo_labeler: dict | None = None,
@@ -55,81 +63,99 @@ class WeakSegmentor(BaseSegmentor):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        if pretrained is not None:
-            raise ValueError('`pretrained` is not supported; set init_cfg=dict(type="Pretrained", ...) in the backbone')
-        self.backbone = MODELS.build(backbone)
-        self.neck = MODELS.build(neck) if neck is not None else None
-        self.head = MODELS.build(head)
+        refuse_pretrained(pretrained)
+        self.num_classes = num_classes
         self.train_cfg = train_cfg
         self.test_cfg = dict(
             bg_setting=self.default_bg_setting,
             use_image_labels=True,
             label_threshold=0.5,
-            upsample='align_corners',
+            upsample=self.default_upsample,
             views=None,
+            pseudo_source=self.prediction_source,
         )
         self.test_cfg.update(test_cfg or {})
+        self._check_test_cfg()
+        self.pseudo_labeler = None if pseudo_labeler is None else PseudoLabeler(**pseudo_labeler)
+
+    def _check_test_cfg(self) -> None:
         if unknown := {'refiner', 'refiner_upsample'} & self.test_cfg.keys():
             raise ValueError(
                 f'test_cfg.{min(unknown)} is not an option; refine by a Refine step of pseudo_labeler, see '
                 'configs/_base_/pseudo_labels'
             )
-        if self.test_cfg['upsample'] not in RESIZERS:
-            raise ValueError(f'test_cfg.upsample has to be one of {tuple(RESIZERS)}, got {self.test_cfg["upsample"]!r}')
+        sources = (SEGMENTATION, MAPS) if self.segments else (MAPS,)
+        for name, allowed in (('upsample', tuple(RESIZERS)), ('pseudo_source', sources)):
+            if self.test_cfg[name] not in allowed:
+                raise ValueError(f'test_cfg.{name} has to be one of {allowed}, got {self.test_cfg[name]!r}')
         _check_views(self.test_cfg['views'])
-        self.pseudo_labeler = None if pseudo_labeler is None else PseudoLabeler(**pseudo_labeler)
-        self.num_classes = self.head.num_classes
 
     @abstractmethod
-    def localize(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw localization maps (B, C, h, w) and image scores (B, K) in [0, 1] from conditioned features."""
+    def network_outputs(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Raw outputs of the network for images (B, 3, H, W), one view.
+
+        Returns:
+            ``maps`` (B, C, h, w), ``scores`` (B, K) of the foreground classes and, where ``segments``, ``logits``
+            (B, K + 1, h, w).
+        """
 
     @abstractmethod
     def pseudo_maps(self, maps: Tensor, labels: Tensor | None, scores: Tensor) -> Tensor:
         """Maps (B, C, h, w) from which a mask is decided.
 
         Args:
-            maps: raw localization maps of :meth:`localize`.
+            maps: localization maps of :meth:`viewed_outputs`.
             labels: (B, K) multi-hot image labels; None when the prediction must not use them.
-            scores: (B, K) predicted image scores.
+            scores: (B, K) predicted image scores in [0, 1].
         """
+
+    @property
+    def prediction_source(self) -> str:
+        """What label-free predictions are decided from: 'segmentation' or 'maps'."""
+        return SEGMENTATION if self.segments else MAPS
+
+    @property
+    def patch_size(self) -> int:
+        """Pixels of one cell of the network's input grid; views have sides of whole cells."""
+        return getattr(self.backbone, 'patch_size', 1)
 
     def presumed_labels(self, scores: Tensor) -> Tensor:
         """Image labels (B, K) that a pseudo labeler and refiners go by without true ones, from image scores (B, K)."""
         return (scores > self.test_cfg['label_threshold']).to(scores)
 
-    def network_maps(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw localization maps (B, C, h, w) and image scores (B, K) of images (B, 3, H, W)."""
-        return self.localize(self.extract_feat(inputs))
+    def finish_views(self, fused: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What follows the fusion of views: normalisation of maps, scores in [0, 1]."""
+        return fused
 
-    def viewed_maps(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """:meth:`network_maps`, averaged over ``test_cfg.views`` where set; the largest view gives the size."""
-        views = self.test_cfg['views']
-        if views is None:
-            return self.network_maps(inputs)
-        fusions = (Fusion(FusionRule()), Fusion(FusionRule()))
-        rescale = partial(rescale_bilinear, divisor=getattr(self.backbone, 'patch_size', 1))
-        scales = sorted(views['scales'], reverse=True)
-        for _, outputs in iter_views(self.network_maps, inputs, scales, flip=views.get('flip', False), rescale=rescale):
-            for index, fusion in enumerate(fusions):
-                fusion.add(outputs[index])
-        return tuple(fusion.result() for fusion in fusions)
+    def view_fusion(self, name: str, size: Sequence[int]) -> Fusion:
+        """Running fusion of output ``name`` over views of an image of ``size``."""
+        rule = self.fusion_rules.get(name, FusionRule())
+        return Fusion(rule, tuple(size) if self.fuses_at_input_size else None)
 
-    def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Conditioned features (B, D, h, w) of images (B, 3, H, W)."""
-        return self.condition(self.backbone(inputs)[-1])
+    def viewed_outputs(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Outputs of :meth:`network_outputs` fused over ``test_cfg.views``, one view where not set, and finished.
 
-    def condition(self, features: Tensor) -> Tensor:
-        """Pass backbone features through the neck, where there is one."""
-        return features if self.neck is None else self.neck(features)
+        Unless the method fuses at the size of ``inputs``, the largest view gives the size of the maps.
+        """
+        views = self.test_cfg['views'] or dict(scales=(1,))
+        scales = views['scales'] if self.fuses_at_input_size else sorted(views['scales'], reverse=True)
+        rescale = partial(rescale_bilinear, divisor=self.patch_size)
+        fusions: dict[str, Fusion] = {}
+        for _, outputs in iter_views(
+            self.network_outputs, inputs, scales, flip=views.get('flip', False), rescale=rescale
+        ):  # fmt: skip
+            for name, output in outputs.items():
+                fusions.setdefault(name, self.view_fusion(name, inputs.shape[-2:])).add(output)
+        return self.finish_views({name: fusion.result() for name, fusion in fusions.items()})
 
     def encode_decode(self, inputs: Tensor, batch_img_metas: list[dict] | None = None) -> Tensor:
         """Label-free maps (B, C, H, W) at the size of ``inputs``."""
-        maps, scores = self.network_maps(inputs)
-        return self.enlarge(self.pseudo_maps(maps, None, scores), inputs.shape[-2:])
-
-    def _forward(self, inputs: Tensor | dict, data_samples: list | None = None) -> Tensor:
-        return self.head(self.extract_feat(first_view(inputs)))
+        outputs = {name: output[None] for name, output in self.network_outputs(inputs).items()}
+        fused = {name: self.view_fusion(name, inputs.shape[-2:]) for name in outputs}
+        for name, output in outputs.items():
+            fused[name].add(output)
+        finished = self.finish_views({name: fusion.result() for name, fusion in fused.items()})
+        return self.decision_maps(finished, None, inputs.shape[-2:], self.prediction_source)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor, data_samples: list[SegDataSample] | None = None) -> list[SegDataSample]:
@@ -139,6 +165,7 @@ class WeakSegmentor(BaseSegmentor):
         ``pseudo_mask`` (with image labels where ``used_image_labels`` in its metainfo is True), ``pseudo_maps`` where
         the mask was decided from them by a background setting, and ``image_scores`` (K,).
         """
+        inputs = first_view(inputs)
         samples = data_samples or [SegDataSample(metainfo=dict(ori_shape=tuple(inputs.shape[-2:]))) for _ in inputs]
         if any(any(sample.get('img_padding_size', ())) for sample in samples):
             raise ValueError(
@@ -146,15 +173,12 @@ class WeakSegmentor(BaseSegmentor):
                 'the dataloader and no test_cfg in the data preprocessor'
             )
         labels = self._labels_to_use(samples)
-        maps, scores = self.viewed_maps(inputs)
-        label_free = self.pseudo_maps(maps, None, scores)
-        located = maps if labels is None else maps * present_channels(labels, maps.shape[1])[:, :, None, None]
+        outputs = self.viewed_outputs(inputs)
         for i, sample in enumerate(samples):
-            size = sample.ori_shape[:2]
-            free, loc = (self.enlarge(m[i : i + 1], size)[0] for m in (label_free, located))
-            pseudo = self.pseudo_label(
-                maps[i : i + 1], scores[i : i + 1], sample, None if labels is None else labels[i : i + 1]
-            )
+            own = {name: output[i : i + 1] for name, output in outputs.items()}
+            known = None if labels is None else labels[i : i + 1]
+            size, source = sample.ori_shape[:2], self.prediction_source
+            pseudo = self.pseudo_label(own, sample, known)
             sample.set_metainfo(
                 dict(
                     used_image_labels=labels is not None,
@@ -162,26 +186,50 @@ class WeakSegmentor(BaseSegmentor):
                     pseudo_bg_setting=pseudo.bg_setting,
                 )
             )
-            sample.pred_sem_seg = PixelData(data=self.decide(free)[None])
-            sample.localization_maps = PixelData(data=loc)
+            free = self.decide(self.decision_maps(own, None, size, source)[0], source)
+            sample.pred_sem_seg = PixelData(data=free[None])
+            sample.localization_maps = PixelData(data=self.located_maps(own, known, size)[0])
             sample.pseudo_mask = PixelData(data=pseudo.mask)
             if pseudo.bg_setting is not None:
                 sample.pseudo_maps = PixelData(data=pseudo.maps[0])
-            sample.image_scores = scores[i]
+            sample.image_scores = own['scores'][0]
         return samples
 
-    def decide(self, maps: Tensor) -> Tensor:
-        """Mask (..., H, W) of maps (..., C, H, W) at the configured background setting."""
-        return maps_to_mask(maps, self.test_cfg['bg_setting'], self.has_background_channel)
+    def located_maps(self, outputs: dict[str, Tensor], labels: Tensor | None, size: Sequence[int]) -> Tensor:
+        """Localization maps (B, C, H, W) at ``size``, 0 for classes that given ``labels`` (B, K) exclude."""
+        maps = outputs['maps']
+        if labels is not None:
+            maps = maps * present_channels(labels, maps.shape[1])[:, :, None, None]
+        return self.enlarge(maps, size)
+
+    def decision_maps(
+        self, outputs: dict[str, Tensor], labels: Tensor | None, size: Sequence[int], source: str
+    ) -> Tensor:
+        """Maps (B, C, H, W) at ``size`` that decide a mask, from ``source``, of the present classes where known.
+
+        Those of the segmentation head are its probabilities, the background in channel 0.
+        """
+        if source == MAPS:
+            return self.enlarge(self.pseudo_maps(outputs['maps'], labels, outputs['scores']), size)
+        logits = self.enlarge(outputs['logits'], size)
+        return (logits if labels is None else mask_absent_logits(logits, labels)).softmax(dim=1)
+
+    def decision_rule(self, source: str) -> tuple[float, bool]:
+        """Background setting and whether channel 0 is the background, for :meth:`decision_maps` of ``source``."""
+        return (1.0, True) if source == SEGMENTATION else (self.test_cfg['bg_setting'], self.has_background_channel)
+
+    def decide(self, maps: Tensor, source: str = MAPS) -> Tensor:
+        """Mask (..., H, W) of :meth:`decision_maps` (..., C, H, W) of ``source``."""
+        return maps_to_mask(maps, *self.decision_rule(source))
 
     def enlarge(self, maps: Tensor, size: Sequence[int]) -> Tensor:
         """Resize maps (B, C, h, w) bilinearly to ``size`` by the configured rule."""
         return RESIZERS[self.test_cfg['upsample']](maps.float(), tuple(size))
 
     def pseudo_label(
-        self, maps: Tensor, scores: Tensor, sample: SegDataSample, labels: Tensor | None = None
+        self, outputs: dict[str, Tensor], sample: SegDataSample, labels: Tensor | None = None
     ) -> LabelState:
-        """Pseudo mask of one image from the network's maps (1, C, h, w) and scores (1, K); no network is run.
+        """Pseudo mask of one image from :meth:`viewed_outputs` (1, ...); no network is run.
 
         Args:
             sample: says the size of the mask, ``ori_shape``, and where the image is, ``img_path``.
@@ -190,11 +238,13 @@ class WeakSegmentor(BaseSegmentor):
         Returns:
             The state after the last step, its ``mask`` (1, H, W).
         """
-        if self.pseudo_labeler is not None:
-            known = labels if labels is not None else self.presumed_labels(scores)
-            return self.pseudo_labeler(self.label_state(maps, sample, known))
-        final = self.enlarge(self.pseudo_maps(maps, labels, scores), sample.ori_shape[:2])
-        return replace(self.label_state(final, sample, labels), mask=self.decide(final))
+        source, size = self.test_cfg['pseudo_source'], sample.ori_shape[:2]
+        if self.pseudo_labeler is None:
+            final = self.decision_maps(outputs, labels, size, source)
+            return replace(self.label_state(final, sample, labels), mask=self.decide(final, source))
+        known = labels if labels is not None else self.presumed_labels(outputs['scores'])
+        maps = outputs['maps'] if source == MAPS else self.decision_maps(outputs, labels, size, source)
+        return self.pseudo_labeler(self.label_state(maps, sample, known))
 
     def label_state(self, maps: Tensor, sample: SegDataSample, labels: Tensor | None = None) -> LabelState:
         """What the pseudo labeler gets for one image; the image itself is read only when a step needs it.
@@ -205,19 +255,26 @@ class WeakSegmentor(BaseSegmentor):
         images = None
         if self.pseudo_labeler is not None and self.pseudo_labeler.needs_images:
             images = read_sample_image(sample, maps.device, 'the pseudo labeler')
+        bg_setting, has_background = self.decision_rule(self.test_cfg['pseudo_source'])
         return LabelState(
             maps=maps.float(),
-            has_background=self.has_background_channel,
+            has_background=has_background,
             size=tuple(sample.ori_shape[:2]),
             images=images,
             labels=labels,
-            bg_setting=self.test_cfg['bg_setting'],
+            bg_setting=bg_setting,
         )
 
     def _labels_to_use(self, samples: list[SegDataSample]) -> Tensor | None:
         if not self.test_cfg['use_image_labels'] or not any('image_labels' in sample for sample in samples):
             return None
         return stack_image_labels(samples, self.num_classes - 1)
+
+
+def refuse_pretrained(pretrained: str | None) -> None:
+    """Raise ValueError where mmseg's deprecated option ``pretrained`` is set."""
+    if pretrained is not None:
+        raise ValueError('`pretrained` is not supported; set init_cfg=dict(type="Pretrained", ...) in the backbone')
 
 
 def _check_views(views: dict | None) -> None:

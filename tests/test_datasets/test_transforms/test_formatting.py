@@ -51,3 +51,45 @@ def test_two_views_pass_through_the_loader_and_the_preprocessor() -> None:
     assert batch['inputs']['view_1'].shape == (2, 3, 4, 6)
     assert batch['inputs']['view_2'].shape == (2, 3, 2, 2)
     assert torch.equal(batch['data_samples'][1].image_labels, torch.ones(2))
+
+
+def test_count_of_present_classes_is_a_plain_int() -> None:
+    sample = pack(image_labels=np.array([1, 0, 1, 1], dtype=np.float32))['data_samples']
+    assert sample.metainfo['num_present'] == 3
+    assert type(sample.metainfo['num_present']) is int
+    assert pack(image_labels=np.zeros(4, np.float32))['data_samples'].metainfo['num_present'] == 0
+    assert 'num_present' not in pack()['data_samples'].metainfo
+
+
+def test_box_of_a_padded_crop_is_kept_where_there_is_one() -> None:
+    step = TRANSFORMS.build(dict(type='RandomPadCrop', size=8))
+    results = step.transform(results_of())
+    sample = TRANSFORMS.build(dict(type='PackWeakInputs')).transform(results)['data_samples']
+    np.testing.assert_array_equal(sample.metainfo['img_box'], results['img_box'])
+    top, bottom, left, right = sample.img_box
+    assert (bottom - top, right - left) == (4, 6)
+    assert 'img_box' not in pack()['data_samples'].metainfo
+
+
+def test_a_training_pipeline_of_two_strengths() -> None:
+    steps = [
+        dict(type='RandomRatioScale'),
+        dict(type='RandomFlip', prob=1.0),
+        dict(type='RandomPadCrop', size=16),
+        dict(type='PILGaussianBlur'),
+        dict(type='OneOfStrongAug', operations=('solarize',)),
+        dict(type='PackWeakInputs'),
+    ]
+    results = results_of(gt_seg_map=np.ones((4, 6), np.uint8), seg_fields=['gt_seg_map'])
+    results['img'] = results['img'].astype(np.uint8)
+    for step in steps:
+        results = TRANSFORMS.build(step).transform(results)
+    weak, strong = results['inputs']['view_1'], results['inputs']['view_2']
+    assert weak.shape == strong.shape == (3, 16, 16)
+    assert weak.dtype == strong.dtype == torch.uint8
+    sample = results['data_samples']
+    top, bottom, left, right = sample.img_box
+    mask = sample.gt_sem_seg.data[0]
+    assert (mask[top:bottom, left:right] == 1).all()
+    assert (mask == 255).sum() == mask.numel() - (bottom - top) * (right - left)
+    assert sample.flip

@@ -101,6 +101,28 @@ def test_everything_trains_by_default(build) -> None:
     assert all(p.requires_grad for p in build().parameters())
 
 
+@pytest.mark.parametrize('blocks', [None, 1])
+def test_frozen_position_embedding(build, blocks: int | None) -> None:
+    model = build(training=True, freeze_pos_embed=True, num_trainable_blocks=blocks)
+    other = build(training=True, num_trainable_blocks=blocks)
+    frozen, before = ({n for n, p in m.named_parameters() if not p.requires_grad} for m in (model, other))
+    assert frozen == before | {'pos_embed'}
+    model.init_weights()
+    model(torch.randn(1, 3, 16, 16))[0].square().sum().backward()
+    assert model.pos_embed.grad is None
+    assert (model.cls_token.grad is None) == (blocks == 1)
+
+
+def test_a_remainder_of_a_patch_is_dropped(build) -> None:
+    model = with_random_embeddings(build(img_size=(18, 19)))
+    assert model.pos_embed.shape == (1, 1 + 4 * 4, 8)
+    images = torch.randn(1, 3, 23, 18)
+    (features,) = model(images)
+    assert features.shape == (1, 8, 5, 4)
+    assert torch.equal(features, model(images[..., :20, :16])[0])
+    assert not torch.allclose(features, model(images[..., -20:, -16:])[0])
+
+
 def test_frozen_blocks_stay_in_training_mode_with_dropout(build) -> None:
     model = build(training=True, num_trainable_blocks=1, drop_rate=0.5)
     assert all(module.training for module in model.modules())

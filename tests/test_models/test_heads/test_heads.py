@@ -96,3 +96,44 @@ def test_a_given_init_cfg_wins() -> None:
         before = plain.classifier.weight.clone()
         plain.init_weights()
         assert torch.equal(plain.classifier.weight, before)
+
+
+def test_cam_head_pools_features_before_the_classifier() -> None:
+    features = torch.randn(2, 6, 3, 5)
+    for name, pooled in (('GlobalMaxPooling', features.amax((2, 3))), ('GlobalAveragePooling', features.mean((2, 3)))):
+        head = CAMHead(6, 4, pooling=dict(type=name))
+        torch.testing.assert_close(head.image_logits(features), pooled @ head.classifier.weight[:, :, 0, 0].T)
+    peaks = CAMHead(6, 4, pooling=dict(type='GlobalMaxPooling')).image_logits(features)
+    assert not torch.allclose(peaks, head(features).amax((2, 3)))
+    assert torch.equal(CAMHead(6, 4).pooling(features), features.mean((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ('detach', 'to_features', 'to_weight'),
+    [('none', True, True), ('features', False, True), ('weights', True, False), ('all', False, False)],
+)
+def test_gradient_of_the_maps_stops_at_detached_parts(detach: str, to_features: bool, to_weight: bool) -> None:
+    head = CAMHead(4, 3, detach=detach)
+    features = torch.randn(2, 4, 3, 3, requires_grad=True)
+    maps = head(features)
+    assert maps.requires_grad == (to_features or to_weight)
+    torch.testing.assert_close(maps, head.classifier(features))
+    if maps.requires_grad:
+        maps.square().sum().backward()
+    assert (features.grad is not None) == to_features
+    assert (head.classifier.weight.grad is not None) == to_weight
+    head.image_logits(features).sum().backward()  # is not concerned
+    assert features.grad.abs().sum() > 0
+    assert head.classifier.weight.grad.abs().sum() > 0
+
+
+def test_unknown_detach() -> None:
+    with pytest.raises(ValueError, match=r"CAMHead\.detach has to be one of .*'weights', 'all'\), got 'feat'"):
+        CAMHead(4, 3, detach='feat')
+
+
+def test_initial_cam_classifier() -> None:
+    assert CAMHead(400, 101).classifier.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert CAMHead(400, 101, init_std=0.1).classifier.weight.std().item() == pytest.approx(0.1, rel=0.05)
+    weight = CAMHead(400, 101, init_std=None).classifier.weight
+    assert weight.abs().max().item() == pytest.approx(400**-0.5, rel=0.01)  # PyTorch's default is uniform

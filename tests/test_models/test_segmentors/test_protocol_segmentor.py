@@ -161,7 +161,7 @@ def test_raw_maps_of_a_weak_segmentor_are_averaged_before_its_own_normalisation(
     for scale in SCALES:
         scaled = rescale_bilinear(images, scale)
         for flip in (False, True):
-            m, s = plain.network_maps(scaled.flip(-1) if flip else scaled)
+            m, s = plain.network_outputs(scaled.flip(-1) if flip else scaled).values()
             maps.append(half_pixel(m.flip(-1) if flip else m, (6, 9)))  # patches of the largest scale
             scores.append(s)
     maps, scores = torch.stack(maps).mean(0), torch.stack(scores).mean(0)

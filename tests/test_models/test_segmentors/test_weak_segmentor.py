@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from mmwsss.models.segmentors.single_network import SingleNetworkSegmentor
 from mmwsss.models.segmentors.weak_segmentor import (
-    WeakSegmentor,
     evaluation_mode,
     first_view,
     stack_image_labels,
@@ -16,7 +16,7 @@ from mmwsss.models.segmentors.weak_segmentor import (
 from mmwsss.ops import present_channels
 
 
-class Fixed(WeakSegmentor):
+class Fixed(SingleNetworkSegmentor):
     """Hands out the maps it was given."""
 
     def __init__(self, maps: torch.Tensor, background: bool, backbone: dict, **test_cfg) -> None:
@@ -116,7 +116,7 @@ def test_tensor_mode_gives_the_output_of_the_head(maps, backbone_cfg) -> None:
 def test_pretrained_is_refused(backbone_cfg) -> None:
     class Pretrained(Fixed):
         def __init__(self) -> None:
-            WeakSegmentor.__init__(self, backbone=backbone_cfg, head={}, pretrained='x.pth')
+            SingleNetworkSegmentor.__init__(self, backbone=backbone_cfg, head={}, pretrained='x.pth')
 
     with pytest.raises(ValueError, match='`pretrained` is not supported; set init_cfg'):
         Pretrained()
@@ -192,24 +192,21 @@ def test_views_are_checked(maps, backbone_cfg, views) -> None:
 class Brightness(Fixed):
     """Maps that are the image itself, pooled: a mirrored view gives mirrored maps."""
 
-    def network_maps(self, inputs):
+    def network_outputs(self, inputs):
         pooled = torch.nn.functional.avg_pool2d(inputs, 4)
-        return pooled, pooled.amax((2, 3))
+        return dict(maps=pooled, scores=pooled.amax((2, 3)))
 
 
 def test_views_are_averaged(maps, backbone_cfg) -> None:
     images = torch.rand(2, 3, 16, 16)
     plain = Brightness(maps, False, backbone_cfg)
-    expected, scores = plain.viewed_maps(images)
+    expected = plain.viewed_outputs(images)
     for scales, flip in (((1,), True), ((1, 1), False)):
-        viewed, viewed_scores = Brightness(maps, False, backbone_cfg, views=dict(scales=scales, flip=flip)).viewed_maps(
-            images
-        )
-        torch.testing.assert_close(viewed, expected)
-        torch.testing.assert_close(viewed_scores, scores)
+        model = Brightness(maps, False, backbone_cfg, views=dict(scales=scales, flip=flip))
+        torch.testing.assert_close(model.viewed_outputs(images), expected)
     model = Brightness(maps, False, backbone_cfg, views=dict(scales=(0.5, 1.0)))
-    viewed, _ = model.viewed_maps(images)
+    viewed, expected = model.viewed_outputs(images)['maps'], expected['maps']
     assert viewed.shape == expected.shape
-    small, _ = model.network_maps(torch.nn.functional.interpolate(images, size=(8, 8), mode='bilinear'))
+    small = model.network_outputs(torch.nn.functional.interpolate(images, size=(8, 8), mode='bilinear'))['maps']
     enlarged = torch.nn.functional.interpolate(small, size=(4, 4), mode='bilinear')
     torch.testing.assert_close(viewed, (expected + enlarged) / 2)

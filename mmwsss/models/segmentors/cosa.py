@@ -1,0 +1,441 @@
+"""CoSA: co-training with swapping assignments (Yang et al., ECCV 2024, arXiv 2402.17891)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from mmwsss.models.losses.dense_energy import boxes_to_regions
+from mmwsss.models.losses.perplexity import ReliabilityWeights
+from mmwsss.models.utils.ema import ema_update_
+from mmwsss.ops import RESIZERS, PresentClasses, SampledResize, denormalize, denormalize_to_uint8
+from mmwsss.pseudo_labels import ignore_outside_boxes, min_max_normalize
+from mmwsss.pseudo_labels.segmentation import label_probabilities
+from mmwsss.pseudo_labels.two_thresholds import two_threshold_mask
+from mmwsss.pseudo_labels.views import Fusion, FusionRule, iter_views
+from mmwsss.registry import MODELS, REFINERS
+
+from .weak_segmentor import WeakSegmentor, first_view, stack_image_labels
+
+STREAMS = ('assignment', 'online')
+AUX_SCALES = ('last', 'sum')
+LOSSES_WITHOUT_UPDATE = 1000  # far more than any accumulation of gradients
+
+_half_pixel = RESIZERS['half_pixel']
+
+
+class StreamOutputs(NamedTuple):
+    """What one network makes of images (B, 3, H, W); h, w count its patches.
+
+    Args:
+        image_logits, aux_image_logits: (B, K) of the final and of the intermediate tokens.
+        cam, aux_cam: (B, K, h, w) activations of the same classifiers, before ReLU.
+        features: (B, D, h, w) final patch features.
+        logits: (B, K + 1, h, w) of the segmentation head; None where it was not asked for.
+    """
+
+    image_logits: Tensor
+    aux_image_logits: Tensor
+    cam: Tensor
+    aux_cam: Tensor
+    features: Tensor
+    logits: Tensor | None
+
+
+class CoSANetwork(BaseModule):
+    """ViT with a classifier on intermediate and on final tokens and a segmentation head; one stream of CoSA.
+
+    Args:
+        backbone: its first output feeds ``aux_head``, its last one ``head`` and ``decode_head``.
+    """
+
+    def __init__(self, backbone: dict, head: dict, aux_head: dict, decode_head: dict) -> None:
+        super().__init__()
+        self.backbone = MODELS.build(backbone)
+        self.head = MODELS.build(head)
+        self.aux_head = MODELS.build(aux_head)
+        self.decode_head = MODELS.build(decode_head)
+
+    def forward(self, images: Tensor, decode: bool = True) -> StreamOutputs:
+        """Outputs for ``images`` (B, 3, H, W); ``decode=False`` leaves out the segmentation."""
+        features = self.backbone(images)
+        intermediate, final = features[0], features[-1]
+        return StreamOutputs(
+            image_logits=self.head.image_logits(final),
+            aux_image_logits=self.aux_head.image_logits(intermediate),
+            cam=self.head(final),
+            aux_cam=self.aux_head(intermediate),
+            features=final,
+            logits=self.decode_head(features) if decode else None,
+        )
+
+
+class Assignments(NamedTuple):
+    """What the assignment network says about a batch of weak views.
+
+    Args:
+        cam, aux_cam: (B, P, H, W) normalised maps in [0, 1] of the present classes.
+        samples: (B, P + 1, S, T) summed logits of background and present classes, at the pixels of the enlarged logits
+            that the target of the maps reads, or at all of them.
+    """
+
+    cam: Tensor
+    aux_cam: Tensor
+    samples: Tensor
+
+
+@MODELS.register_module()
+class CoSA(WeakSegmentor):
+    """Two networks that teach each other: the maps of one supervise the segmentation of the other and vice versa.
+
+    The online network learns from the strong view. The assignment network, its moving average, sees the weak view at
+    several scales and makes pseudo masks from its maps for the online segmentation (L_c2s) and pseudo labels from its
+    segmentation for the online maps (L_s2c). :class:`~mmwsss.engine.hooks.AssignmentHook` counts iterations and moves
+    the average; it has to stand in ``custom_hooks``.
+
+    Args:
+        backbone, head, aux_head, decode_head: configs of one :class:`CoSANetwork`; both streams are built from them.
+        threshold, aux_threshold: what gives the (high, low) thresholds of the pseudo masks,
+            :class:`~mmwsss.pseudo_labels.FixedThreshold` or ``SearchedThreshold``.
+        loss_cls: of both classifiers.
+        loss_c2s: of the segmentation against the pseudo masks; None switches it off, as for all that follow.
+        loss_s2c: of the maps against the segmentation pseudo labels.
+        loss_energy: regulariser of the segmentation.
+        reliability: ``ReliabilityWeights`` of the pixels in ``loss_c2s`` (RAW). As described in the paper; not part of
+            the released code.
+        loss_csc: ``SeparationLoss`` on the online features. As described in the paper; not part of the released code.
+        warmup_iters: index of the last iteration in which only the classifiers learn.
+        warmup: 'skip' computes nothing that the warm-up does not need; 'zero' multiplies the other losses by 0 as the
+            official code does. Both leave zero gradients instead of none at the segmentation head, so that its weights
+            decay and the optimizer counts its steps: the weights are the same.
+        momentum: of the moving average.
+        independent_init: keep the random heads that the assignment network was built with, as the official code does,
+            instead of starting as a copy of the online network.
+        assignment_eval: run the assignment network without dropout; the official code runs it with.
+        scales: of the weak view, each with its mirror image.
+        aux_scales: 'last' takes the intermediate maps from the last scale only, as the official code does; 'sum' from
+            all.
+        aux_cam2seg: share of the pseudo masks from intermediate maps in ``loss_c2s``.
+        aux_seg2cam: share of the intermediate maps in ``loss_s2c``.
+        mix_cams: replace the final maps by the mean of final and intermediate ones.
+        down_scale: of maps before the decision between two thresholds.
+        temperature: of the segmentation pseudo labels.
+        mask_after_softmax: mask absent classes in the probabilities rather than in the logits.
+        refiner: of the pseudo masks, such as ``dict(type='PAR')``; see
+            :func:`~mmwsss.pseudo_labels.two_threshold_mask`.
+        max_batch: most images in one pass of the assignment network.
+        test_cfg: in addition to those of :class:`WeakSegmentor`, ``stream`` ('assignment' or 'online') predicts, and
+            ``cam_head`` ('head' or 'aux_head') makes the localization maps.
+        kwargs: arguments of :class:`WeakSegmentor`.
+
+    Raises:
+        ValueError: a setting has none of its values.
+    """
+
+    segments = True
+    default_bg_setting = 0.5
+    default_upsample = 'half_pixel'
+    fuses_at_input_size = True
+
+    def __init__(
+        self,
+        backbone: dict,
+        head: dict,
+        aux_head: dict,
+        decode_head: dict,
+        threshold: dict,
+        aux_threshold: dict,
+        loss_cls: dict,
+        loss_c2s: dict | None = None,
+        loss_s2c: dict | None = None,
+        loss_energy: dict | None = None,
+        reliability: dict | None = None,
+        loss_csc: dict | None = None,
+        warmup_iters: int = 6000,
+        warmup: str = 'skip',
+        momentum: float = 0.9994,
+        independent_init: bool = False,
+        assignment_eval: bool = True,
+        scales: Sequence[float] = (1.0, 0.5, 1.5),
+        aux_scales: str = 'last',
+        aux_cam2seg: float = 0.5,
+        aux_seg2cam: float = 0.0,
+        mix_cams: bool = False,
+        down_scale: int = 2,
+        temperature: float = 0.01,
+        mask_after_softmax: bool = False,
+        refiner: dict | None = None,
+        max_batch: int | None = None,
+        test_cfg: dict | None = None,
+        **kwargs,
+    ) -> None:
+        choices = dict(warmup=(warmup, ('skip', 'zero')), aux_scales=(aux_scales, AUX_SCALES))
+        test_cfg = dict(stream='assignment', cam_head='head') | (test_cfg or {})
+        choices['test_cfg.stream'] = test_cfg['stream'], STREAMS
+        choices['test_cfg.cam_head'] = test_cfg['cam_head'], ('head', 'aux_head')
+        for name, (value, allowed) in choices.items():
+            if value not in allowed:
+                raise ValueError(f'{name} of CoSA has to be one of {allowed}, got {value!r}')
+        for name, share in (('aux_cam2seg', aux_cam2seg), ('aux_seg2cam', aux_seg2cam), ('momentum', momentum)):
+            if not 0 <= share <= 1:
+                raise ValueError(f'{name} of CoSA has to lie between 0 and 1, got {share}')
+        super().__init__(decode_head['num_classes'], test_cfg=test_cfg, **kwargs)
+        parts = dict(backbone=backbone, head=head, aux_head=aux_head, decode_head=decode_head)
+        self.online = CoSANetwork(**deepcopy(parts))
+        self.assignment = CoSANetwork(**deepcopy(parts)).requires_grad_(False)
+        self.threshold = MODELS.build(threshold)
+        self.aux_threshold = MODELS.build(aux_threshold)
+        losses = dict(cls=loss_cls, c2s=loss_c2s, s2c=loss_s2c, energy=loss_energy, csc=loss_csc)
+        for name, config in losses.items():
+            setattr(self, f'loss_{name}', None if config is None else MODELS.build(config))
+        self.reliability = None if reliability is None else MODELS.build(reliability)
+        self.refiner = None if refiner is None else REFINERS.build(refiner)
+        self.warmup_iters = warmup_iters
+        self.warmup = warmup
+        self.momentum = momentum
+        self.independent_init = independent_init
+        self.assignment_eval = assignment_eval
+        self.scales = tuple(scales)
+        self.aux_scales = aux_scales
+        self.aux_cam2seg = aux_cam2seg
+        self.aux_seg2cam = aux_seg2cam
+        self.mix_cams = mix_cams
+        self.down_scale = down_scale
+        self.temperature = temperature
+        self.mask_after_softmax = mask_after_softmax
+        self.max_batch = max_batch
+        self.stream = self.test_cfg['stream']
+        self.iteration = 0
+        self._losses_since_update = 0
+        self._start_as_copy()
+        self.train(self.training)
+
+    @property
+    def backbone(self) -> BaseModule:
+        """Backbone of the stream that predicts."""
+        return getattr(self, self.stream).backbone
+
+    def init_weights(self) -> None:
+        """Initialise both streams; the assignment network becomes a copy unless ``independent_init``."""
+        super().init_weights()
+        self._start_as_copy()
+
+    def _start_as_copy(self) -> None:
+        if not self.independent_init:
+            self.assignment.load_state_dict(self.online.state_dict())
+
+    def train(self, mode: bool = True) -> CoSA:
+        """Switch to training or inference mode; the assignment network stays in the latter with ``assignment_eval``."""
+        super().train(mode)
+        if self.assignment_eval:
+            self.assignment.eval()
+        return self
+
+    def update_assignment(self) -> None:
+        """Move the assignment network by one step of the moving average; to be called after every optimizer step."""
+        ema_update_(self.assignment, self.online, self.momentum)
+        self._losses_since_update = 0
+
+    def loss(self, inputs: dict[str, Tensor], data_samples: list[SegDataSample]) -> dict[str, Tensor]:
+        """Losses of a batch of weak views ``view_1`` and strong views ``view_2``, (B, 3, H, W) of equal geometry.
+
+        Besides the weighted losses, their plain values and the thresholds are returned for the log.
+
+        Raises:
+            ValueError: only one view, or samples without labels.
+            RuntimeError: the assignment network never moves.
+        """
+        self._check_updates()
+        weak, strong = _two_views(inputs)
+        labels = stack_image_labels(data_samples, self.num_classes - 1)
+        idle = self.iteration <= self.warmup_iters
+        skipped = idle and self.warmup == 'skip'
+
+        online = self.online(strong, decode=not skipped)
+        losses = dict(
+            loss_cls=self.loss_cls(online.image_logits, labels),
+            loss_cls_aux=self.loss_cls(online.aux_image_logits, labels),
+        )
+        swapped, log = {}, {}
+        if not skipped or self._thresholds_learn:
+            slots = max(sample.get('num_present', labels.shape[1]) for sample in data_samples)
+            present = PresentClasses(labels, slots)
+            target_size = SampledResize(strong.shape[-2:], online.cam.shape[-2:])
+            assigned = self.assign(weak, present, target_size)
+            thresholds = self.threshold(assigned.cam), self.aux_threshold(assigned.aux_cam)
+            log = dict(threshold_high=thresholds[0][0], threshold_low=thresholds[0][1])
+        if not skipped:
+            boxes = stack_boxes(data_samples, strong)
+            masks = [
+                self.pseudo_mask(cam, *pair, present, boxes, weak)
+                for cam, pair in zip((assigned.cam, assigned.aux_cam), thresholds)
+            ]
+            log_probabilities = _half_pixel(online.logits.float(), strong.shape[-2:]).log_softmax(dim=1)
+            swapped['c2s'] = self.cam_to_segmentation(log_probabilities, masks, assigned, thresholds)
+            swapped['energy'] = self.energy(log_probabilities, strong, masks[0], boxes)
+            swapped['s2c'] = self.segmentation_to_cam(online, assigned, present, target_size)
+            swapped['csc'] = self.separation(online.features, masks[0], assigned.cam, thresholds[0])
+        for name, value in swapped.items():
+            if value is not None:
+                log[name] = value.detach() / getattr(self, f'loss_{name}').loss_weight
+                losses[f'loss_{name}'] = 0.0 * value if idle else value
+        if skipped:
+            losses['loss_idle'] = self._zero_gradients()
+        return losses | log
+
+    @torch.no_grad()
+    def assign(self, images: Tensor, present: PresentClasses, samples: SampledResize) -> Assignments:
+        """Run the assignment network on ``images`` (B, 3, H, W) at all scales, mirrored too, and fuse what it says.
+
+        Maps are the larger of both mirror images, rectified, summed over scales and brought to [0, 1] per image and
+        class; logits are summed over all views.
+        """
+        size = tuple(images.shape[-2:])
+        cam = Fusion(FusionRule('max', 'sum', 'after'), size)
+        aux_cam = Fusion(FusionRule('max', 'sum', 'after'), size)
+        full_size = self.loss_s2c is not None and self.loss_s2c.needs_full_size
+        logits = 0
+        views = iter_views(self._assigned_view, images, self.scales, flip=True, max_batch=self.max_batch)
+        for position, (_, outputs) in enumerate(views, start=1):
+            cam.add(present.select(outputs['cam']))
+            if self.aux_scales == 'sum' or position == len(self.scales):
+                aux_cam.add(present.select(outputs['aux_cam']))
+            both = present.select_with_background(outputs['logits'].float()).sum(dim=0)
+            logits = logits + (_half_pixel(both, size) if full_size else samples.enlarge(both))
+        maps = [min_max_normalize(fusion.result()) for fusion in (cam, aux_cam)]
+        if self.mix_cams:
+            maps[0] = (maps[0] + maps[1]) / 2
+        return Assignments(*maps, logits)
+
+    def _assigned_view(self, images: Tensor) -> dict[str, Tensor]:
+        outputs = self.assignment(images)
+        return dict(cam=outputs.cam, aux_cam=outputs.aux_cam, logits=outputs.logits)
+
+    @torch.no_grad()
+    def pseudo_mask(
+        self, cam: Tensor, high: Tensor, low: Tensor, present: PresentClasses, boxes: Tensor, images: Tensor
+    ) -> Tensor:
+        """Pseudo mask (B, H, W) int64 of maps (B, P, H, W) of the present classes; 255 between and outside of boxes."""
+        pixels = None
+        if self.refiner is not None:
+            pixels = denormalize_to_uint8(images, self.data_preprocessor.mean, self.data_preprocessor.std)
+        mask = two_threshold_mask(cam, high, low, present.valid, self.down_scale, pixels, self.refiner)
+        return ignore_outside_boxes(present.to_classes(mask), boxes)
+
+    def cam_to_segmentation(
+        self,
+        log_probabilities: Tensor,
+        masks: list[Tensor],
+        assigned: Assignments,
+        thresholds: Sequence[tuple[Tensor, Tensor]],
+    ) -> Tensor | None:
+        """L_c2s: log-probabilities (B, C, H, W) of the online segmentation against both pseudo masks."""
+        if self.loss_c2s is None:
+            return None
+        total = 0.0
+        for share, cam, mask, pair in zip(
+            (1 - self.aux_cam2seg, self.aux_cam2seg), (assigned.cam, assigned.aux_cam), masks, thresholds
+        ):
+            if share:
+                weights = None
+                if self.reliability is not None:
+                    weights = self.reliability(cam.amax(dim=1), mask, sum(pair) / 2)
+                total = total + share * self.loss_c2s(log_probabilities, mask, weights)
+        return total
+
+    def segmentation_to_cam(
+        self, online: StreamOutputs, assigned: Assignments, present: PresentClasses, samples: SampledResize
+    ) -> Tensor | None:
+        """L_s2c: online maps against the segmentation pseudo labels."""
+        if self.loss_s2c is None:
+            return None
+        target = label_probabilities(assigned.samples, present.valid, self.temperature, self.mask_after_softmax)
+        if not self.loss_s2c.needs_full_size:
+            target = samples.reduce(target)
+        target = present.spread(target, self.num_classes)
+        loss = (1 - self.aux_seg2cam) * self.loss_s2c(online.cam, target)
+        return loss + self.aux_seg2cam * self.loss_s2c(online.aux_cam, target) if self.aux_seg2cam else loss
+
+    def energy(self, log_probabilities: Tensor, images: Tensor, mask: Tensor, boxes: Tensor) -> Tensor | None:
+        """L_reg: dense energy of the online segmentation on the colours of the strong views."""
+        if self.loss_energy is None:
+            return None
+        pixels = denormalize(images, self.data_preprocessor.mean, self.data_preprocessor.std)
+        regions = boxes_to_regions(boxes, tuple(images.shape[-2:]))
+        return self.loss_energy(log_probabilities.exp(), pixels, mask, regions)
+
+    def separation(
+        self, features: Tensor, mask: Tensor, cam: Tensor, thresholds: tuple[Tensor, Tensor]
+    ) -> Tensor | None:
+        """L_csc: contrast of online features (B, D, h, w) between patches of different pseudo labels."""
+        if self.loss_csc is None:
+            return None
+        size = features.shape[-2:]
+        labels = F.interpolate(mask[:, None].float(), size=size, mode='nearest')[:, 0].long()
+        measure = self.reliability or ReliabilityWeights()
+        perplexity = measure.perplexity(_half_pixel(cam, size).amax(dim=1), sum(thresholds) / 2)
+        return self.loss_csc(features, labels, perplexity)
+
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Final patch features (B, D, h, w) of images (B, 3, H, W) in the stream that predicts."""
+        return self.backbone(inputs)[-1]
+
+    def network_outputs(self, inputs: Tensor) -> dict[str, Tensor]:
+        """Raw maps (B, K, h, w), classification logits (B, K) and segmentation logits (B, K + 1, h, w) of a stream."""
+        outputs = getattr(self, self.stream)(inputs)
+        if self.test_cfg['cam_head'] == 'aux_head':
+            return dict(maps=outputs.aux_cam, scores=outputs.aux_image_logits, logits=outputs.logits)
+        return dict(maps=outputs.cam, scores=outputs.image_logits, logits=outputs.logits)
+
+    @property
+    def fusion_rules(self) -> dict[str, FusionRule]:
+        """How the outputs of several views become one, in prediction as in training."""
+        over_scales = self.aux_scales if self.test_cfg['cam_head'] == 'aux_head' else 'sum'
+        return dict(maps=FusionRule('max', over_scales, 'after'), logits=FusionRule('sum', 'sum'))
+
+    def finish_views(self, fused: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Maps in [0, 1] per image and class, and sigmoid scores."""
+        return fused | dict(maps=min_max_normalize(fused['maps']), scores=fused['scores'].sigmoid())
+
+    def pseudo_maps(self, maps: Tensor, labels: Tensor | None, scores: Tensor) -> Tensor:
+        """Maps of the present classes, or of those with a score above ``label_threshold`` without labels."""
+        present = self.presumed_labels(scores) if labels is None else labels
+        return maps * present[:, :, None, None]
+
+    def _forward(self, inputs: Tensor | dict, data_samples: list | None = None) -> Tensor:
+        return getattr(self, self.stream)(first_view(inputs)).logits
+
+    @property
+    def _thresholds_learn(self) -> bool:
+        return any(getattr(threshold, 'learns', False) for threshold in (self.threshold, self.aux_threshold))
+
+    def _zero_gradients(self) -> Tensor:
+        """A loss of 0 that leaves gradients of 0 at all weights of the segmentation head."""
+        return 0.0 * sum(weight.flatten()[0] for weight in self.online.decode_head.parameters())
+
+    def _check_updates(self) -> None:
+        self._losses_since_update += 1
+        if self._losses_since_update > LOSSES_WITHOUT_UPDATE:
+            raise RuntimeError(
+                'the assignment network of CoSA never moves; put dict(type="AssignmentHook") into custom_hooks'
+            )
+
+
+def _two_views(inputs: Tensor | dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    if not (isinstance(inputs, dict) and 'view_2' in inputs):
+        raise ValueError('CoSA needs a weak and a strong view of every image; put OneOfStrongAug into the pipeline')
+    return inputs['view_1'], inputs['view_2']
+
+
+def stack_boxes(samples: list[SegDataSample], images: Tensor) -> Tensor:
+    """Boxes (B, 4) of the real pixels of ``images`` (B, 3, H, W) as top, bottom, left, right; all where not known."""
+    height, width = images.shape[-2:]
+    boxes = [tuple(sample.get('img_box', (0, height, 0, width))) for sample in samples]
+    return torch.tensor(boxes, dtype=torch.long).to(images.device, non_blocking=True)
