@@ -130,6 +130,8 @@ class CoSA(WeakSegmentor):
         mask_after_softmax: mask absent classes in the probabilities rather than in the logits.
         refiner: of the pseudo masks, such as ``dict(type='PAR')``; see
             :func:`~mmwsss.pseudo_labels.two_threshold_mask`.
+        assignment_dtype: 'bfloat16' or 'float16' runs the assignment network in this precision during training; None in
+            that of the optimizer wrapper.
         max_batch: most images in one pass of the assignment network.
         test_cfg: in addition to those of :class:`WeakSegmentor`, ``stream`` ('assignment' or 'online') predicts, and
             ``cam_head`` ('head' or 'aux_head') makes the localization maps.
@@ -172,11 +174,13 @@ class CoSA(WeakSegmentor):
         temperature: float = 0.01,
         mask_after_softmax: bool = False,
         refiner: dict | None = None,
+        assignment_dtype: str | None = None,
         max_batch: int | None = None,
         test_cfg: dict | None = None,
         **kwargs,
     ) -> None:
         choices = dict(warmup=(warmup, ('skip', 'zero')), aux_scales=(aux_scales, AUX_SCALES))
+        choices['assignment_dtype'] = assignment_dtype, (None, 'bfloat16', 'float16')
         test_cfg = dict(stream='assignment', cam_head='head') | (test_cfg or {})
         choices['test_cfg.stream'] = test_cfg['stream'], STREAMS
         choices['test_cfg.cam_head'] = test_cfg['cam_head'], ('head', 'aux_head')
@@ -210,6 +214,7 @@ class CoSA(WeakSegmentor):
         self.down_scale = down_scale
         self.temperature = temperature
         self.mask_after_softmax = mask_after_softmax
+        self.assignment_dtype = None if assignment_dtype is None else getattr(torch, assignment_dtype)
         self.max_batch = max_batch
         self.stream = self.test_cfg['stream']
         self.iteration = 0
@@ -315,7 +320,11 @@ class CoSA(WeakSegmentor):
         return Assignments(*maps, logits)
 
     def _assigned_view(self, images: Tensor) -> dict[str, Tensor]:
-        outputs = self.assignment(images)
+        if self.assignment_dtype is None:
+            outputs = self.assignment(images)
+        else:
+            with torch.autocast(images.device.type, self.assignment_dtype):
+                outputs = self.assignment(images)
         return dict(cam=outputs.cam, aux_cam=outputs.aux_cam, logits=outputs.logits)
 
     @torch.no_grad()
