@@ -13,8 +13,20 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
-from tiny_configs import BATCH, CANONICAL, CONFIGS, SHORT, classes_of, short_id, tiny_config, widths, write_data
+from tiny_configs import (
+    BATCH,
+    CANONICAL,
+    CONFIGS,
+    HEADS,
+    SHORT,
+    classes_of,
+    short_id,
+    tiny_config,
+    widths,
+    write_data,
+)
 
+from mmwsss.models.backbones.token_vit import ARCHITECTURES
 from mmwsss.registry import DATASETS, MODELS
 
 
@@ -24,6 +36,13 @@ def alias_target(path: Path) -> Path:
     (name,) = statement.targets
     assert name.id == '_base_'
     return (path.parent / ast.literal_eval(statement.value)).resolve()
+
+
+def swapped_losses(cfg: Config) -> set[str]:
+    """Names of the configured losses of CoSA that start after the warm-up, where that ends in this run."""
+    if cfg.model.get('warmup_iters', 0) > 0:
+        return set()
+    return {f'loss_{name}' for name in ('c2s', 's2c', 'energy', 'csc') if cfg.model.get(f'loss_{name}') is not None}
 
 
 # The variants differ from these in few settings; one step and one prediction tell whether those hold together.
@@ -66,11 +85,14 @@ def test_names_and_widths(path: Path) -> None:
     assert int(gpus) >= 1
     assert cfg.train_dataloader.batch_size == int(per_gpu)
     max_iters = cfg.train_cfg.max_iters
-    assert iterations == (f'{max_iters // 1000}k' if max_iters >= 1000 else str(max_iters))
+    assert iterations in {str(max_iters), f'{max_iters // 1000}k'}
     for part, (expected, given) in widths(cfg).items():
         assert expected == given, part
-    head = cfg.model.head if 'head' in cfg.model else cfg.model.decode_head
-    assert head.num_classes == len(classes_of(cfg))
+    heads = [cfg.model[name] for name in HEADS if cfg.model.get(name) is not None]
+    assert {head.num_classes for head in heads} == {len(classes_of(cfg))}
+    blocks = cfg.model.backbone.get('out_indices', [])
+    if cfg.model.backbone.type == 'TokenViT' and blocks:
+        assert max(blocks) == ARCHITECTURES[cfg.model.backbone.arch]['num_layers'] - 1, 'the last block'
     assert cfg.default_scope == 'mmwsss'
 
 
@@ -84,6 +106,9 @@ def test_trains_and_evaluates(path: Path, tiny, tmp_path: Path) -> None:
     assert all(value.isfinite().all() for value in after.values())
     assert any(not torch.equal(value, before[name]) for name, value in after.items())
     assert (tmp_path / 'iter_2.pth').is_file()
+    chosen_by = cfg.default_hooks.checkpoint.get('save_best', [])
+    for score in [chosen_by] if isinstance(chosen_by, str) else chosen_by:
+        assert (tmp_path / f'best_{score.replace("/", "_")}_iter_2.pth').is_file()
     if 'test_dataloader' not in cfg:
         return
     scores = runner.test()
@@ -101,8 +126,15 @@ def test_takes_a_step_and_predicts(path: Path, tiny) -> None:
     train = DATASETS.build(cfg.train_dataloader.dataset)
     np.random.seed(0)
     model.train()
+    model.iteration = 1  # as AssignmentHook says it in the second iteration
     losses = model.train_step(pseudo_collate([train[i] for i in range(BATCH)]), wrapper)
     assert losses.keys() >= {'loss'}
+    if cfg.model.type == 'CoSA':
+        assert {name for name in losses if name.startswith('loss_')} - {'loss_idle'} == {
+            'loss_cls',
+            'loss_cls_aux',
+            *swapped_losses(cfg),
+        }
     assert all(value.isfinite() for value in losses.values())
     if 'val_dataloader' not in cfg:
         return

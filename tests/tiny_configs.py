@@ -22,7 +22,9 @@ SHORT = sorted(CONFIGS.glob('*.py'))
 
 ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
 HIDDEN, PATCHES, BATCH = 4, 4, 4
-RESNET_STRIDE = 8
+PYRAMID_STRIDE = 8  # images of networks of stages are PATCHES times this
+ROWS = 8  # of the buffers in which thresholds are searched
+HEADS = ('head', 'aux_head', 'decode_head', 'auxiliary_head')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _NUMBER = itertools.count()
 
@@ -32,9 +34,13 @@ def tiny_config(path: str | Path, data_root: str | Path, work_dir: str | Path, *
     ``write_data``; ``sizes`` go to :func:`shrink_data`."""
     cfg = Config.fromfile(path)
     img_size, patch_size = input_size(cfg)
+    scale = PATCHES * patch_size / img_size
     shrink_model(cfg.model)
-    shrink_data(cfg, str(data_root), PATCHES * patch_size / img_size, patch_size, **sizes)
-    cfg.train_cfg.update(max_iters=2, val_interval=2)
+    for name in ('threshold', 'aux_threshold'):
+        if 'size' in cfg.model.get(name, {}):
+            cfg.model[name].update(size=shrunk(cfg.model[name].size, scale, patch_size), rows=ROWS)
+    shrink_data(cfg, str(data_root), scale, patch_size, **sizes)
+    shorten(cfg)
     cfg.work_dir = str(work_dir)
     cfg.experiment_name = f'tiny_{next(_NUMBER)}'
     cfg.visualizer.name = cfg.experiment_name  # visualizers are shared by name
@@ -42,18 +48,32 @@ def tiny_config(path: str | Path, data_root: str | Path, work_dir: str | Path, *
     return cfg
 
 
+def shorten(cfg: Config) -> None:
+    """Train for two iterations, in the second of which everything is on that is ever on, and validate then."""
+    model, length = cfg.model, cfg.train_cfg.max_iters
+    if model.get('warmup_iters', length) < length:
+        model.warmup_iters = 0  # the index of the last iteration of the warm-up
+    cfg.train_cfg.update(max_iters=2, val_interval=2)
+    if 'val_begin' in cfg.train_cfg:
+        cfg.train_cfg.val_begin = 1
+
+
+def is_pyramid(model: Config) -> bool:
+    """Whether the backbone has stages of growing width (ResNet, Swin) instead of equal blocks."""
+    return 'img_size' not in model.backbone
+
+
 def input_size(cfg: Config) -> tuple[int, int]:
     """Side of the images that the network is built for, and of the patch that becomes one cell of its output."""
-    backbone = cfg.model.backbone
-    if 'patch_size' in backbone:
-        return backbone.img_size, backbone.patch_size
-    return cfg.model.data_preprocessor.size[0], RESNET_STRIDE
+    if is_pyramid(cfg.model):
+        return cfg.model.data_preprocessor.size[0], PYRAMID_STRIDE
+    return cfg.model.backbone.img_size, cfg.model.backbone.patch_size
 
 
 def shrink_model(model: Config) -> None:
     """Make the network tiny and keep everything else; widths are set to fit, so :func:`widths` checks them before."""
-    if 'depth' in model.backbone:
-        shrink_resnet(model)
+    if is_pyramid(model):
+        shrink_pyramid(model)
         return
     backbone = model.backbone
     backbone.arch = dict(ARCH)
@@ -65,19 +85,40 @@ def shrink_model(model: Config) -> None:
     if model.get('neck') is not None:
         model.neck.update(in_channels=width, hidden=HIDDEN)
         width = 2 * HIDDEN * len(model.neck.directions)
-    head = model.head if 'head' in model else model.decode_head
-    head.in_channels = width
-    if 'channels' in head:
+    for name in HEADS:
+        if model.get(name) is not None:
+            shrink_head(model[name], width)
+    if 'out_indices' in backbone:
+        backbone.out_indices = list(range(len(backbone.out_indices)))
+
+
+def shrink_head(head: Config, in_channels: int) -> None:
+    """A head for features of ``in_channels``, few of its own."""
+    head.in_channels = in_channels
+    if 'embed_dims' in head:  # a transformer, as wide as it says it is
+        head.update(channels=in_channels, embed_dims=in_channels, num_heads=ARCH['num_heads'])
+    elif 'channels' in head:
         head.channels = HIDDEN
 
 
-def shrink_resnet(model: Config) -> None:
-    """A ResNet of the fewest blocks whose first layers have few channels, and heads that fit it."""
-    base, small = 4, PATCHES * RESNET_STRIDE
+def shrink_pyramid(model: Config) -> None:
+    """A ResNet or Swin transformer of few blocks and channels, and heads that fit it."""
+    base, small = 4, PATCHES * PYRAMID_STRIDE
     model.data_preprocessor.size = (small, small)
-    model.backbone.update(depth=18, stem_channels=base, base_channels=base, init_cfg=None)
-    model.decode_head.update(in_channels=8 * base, channels=base, c1_in_channels=base, c1_channels=base)
-    model.auxiliary_head.update(in_channels=4 * base, channels=base)
+    model.backbone.init_cfg = None
+    if 'depths' in model.backbone:
+        model.backbone.update(embed_dims=base, depths=[1] * 4, num_heads=[1] * 4)
+    else:
+        model.backbone.update(depth=18, stem_channels=base, base_channels=base)
+    stages = [base * 2**stage for stage in range(4)]
+    for name in HEADS:
+        if model.get(name) is not None:
+            head = model[name]
+            index = head.in_index
+            head.in_channels = [stages[i] for i in index] if isinstance(index, list) else stages[index]
+            head.channels = base
+            if 'c1_in_channels' in head:
+                head.update(c1_in_channels=base, c1_channels=base)
 
 
 def shrink_data(cfg: Config, data_root: str, scale: float, grid: int, num_workers: int = 0) -> None:
@@ -105,21 +146,33 @@ def shrunk(size: int | tuple[int, ...], scale: float, grid: int) -> int | tuple[
     return tuple(shrunk(side, scale, grid) for side in size)
 
 
-def widths(cfg: Config) -> dict[str, tuple[int, int]]:
+def widths(cfg: Config) -> dict[str, tuple[int | list[int], int | list[int]]]:
     """Channels that a part of the configured model expects, and those it gets."""
-    backbone, neck = cfg.model.backbone, cfg.model.get('neck')
-    if 'depth' in backbone:
-        stages = [64 * 2**stage * (4 if backbone.depth >= 50 else 1) for stage in range(4)]
-        heads = {name: cfg.model[name] for name in ('decode_head', 'auxiliary_head')}
-        found = {name: (head.in_channels, stages[head.in_index]) for name, head in heads.items()}
-        return {**found, 'low level': (heads['decode_head'].c1_in_channels, stages[0])}
+    model = cfg.model
+    backbone, neck = model.backbone, model.get('neck')
+    heads = {name: model[name] for name in HEADS if model.get(name) is not None}
+    if is_pyramid(model):
+        stages = stage_widths(backbone)
+        found = {}
+        for name, head in heads.items():
+            index = head.in_index
+            given = [stages[i] for i in index] if isinstance(index, list) else stages[index]
+            found[name] = head.in_channels, given
+            if 'c1_in_channels' in head:
+                found['low level'] = head.c1_in_channels, stages[0]
+        return found
     width = ARCHITECTURES[backbone.arch]['embed_dims']
     found = {}
     if neck is not None:
         found['neck'] = neck.in_channels, width
         width = 2 * neck.hidden * len(neck.directions)
-    found['head'] = (cfg.model.head if 'head' in cfg.model else cfg.model.decode_head).in_channels, width
-    return found
+    return {**found, **{name: (head.in_channels, width) for name, head in heads.items()}}
+
+
+def stage_widths(backbone: Config) -> list[int]:
+    """Channels of the four stages of a ResNet or Swin transformer."""
+    first = backbone.embed_dims if 'depths' in backbone else 64 * (4 if backbone.depth >= 50 else 1)
+    return [first * 2**stage for stage in range(4)]
 
 
 def classes_of(cfg: Config) -> tuple[str, ...]:

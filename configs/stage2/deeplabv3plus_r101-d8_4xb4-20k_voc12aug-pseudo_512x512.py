@@ -1,38 +1,7 @@
-# An ordinary network of mmseg on exported pseudo masks of VOC's trainaug list. MMWSSS_PSEUDO_MASKS names the folder masks/
-# that tools/generate_pseudo_labels.py wrote; validation and test compare with true masks.
+# An ordinary network of mmseg on exported pseudo masks of VOC's trainaug list; MMWSSS_PSEUDO_MASKS names their folder.
 _base_ = [
     '../_base_/models/deeplabv3plus_r101-d8.py',
-    '../_base_/datasets/voc12aug_384.py',
+    '../_base_/datasets/voc12aug_512_pseudo.py',
+    '../_base_/schedules/stage2_sgd_20k.py',
     '../_base_/default_runtime.py',
 ]
-import os  # noqa: E402, not before _base_, or mmengine takes this for a file of its other config style
-
-# Absolute, as data_root is put before relative folders.
-pseudo_masks = os.path.abspath('{{$MMWSSS_PSEUDO_MASKS:work_dirs/pseudo_masks/masks}}')
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
-    dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='PackSegInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='Resize', scale=(2048, 512), keep_ratio=True),
-    dict(type='LoadAnnotations'),  # after the resize: scores are taken at the size of the image
-    dict(type='PackSegInputs'),
-]
-train_dataloader = dict(
-    batch_size=4,  # x 4 GPUs = 16
-    num_workers=4,
-    dataset=dict(data_prefix=dict(seg_map_path=pseudo_masks), label_source=None, pipeline=train_pipeline),
-)
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
-test_dataloader = val_dataloader
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0005))
-param_scheduler = [dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=20000, by_epoch=False)]
-train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=20000, val_interval=2000)
-val_cfg = dict(type='ValLoop')
-test_cfg = dict(type='TestLoop')

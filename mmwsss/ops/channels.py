@@ -34,12 +34,14 @@ class PresentClasses:
             the device. None keeps K.
 
     Attributes:
+        labels: (B, K), as given.
         index: (B, P) int64, the class of each slot, ascending.
         valid: (B, P) float32, 0 for slots that are left over.
     """
 
     def __init__(self, labels: Tensor, slots: int | None = None) -> None:
         slots = labels.shape[1] if slots is None else min(max(slots, 1), labels.shape[1])
+        self.labels = labels
         self.index = labels.topk(slots, dim=1).indices.sort(dim=1).values
         self.valid = (labels.gather(1, self.index) > 0.5).float()
 

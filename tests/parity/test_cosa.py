@@ -126,7 +126,7 @@ class Training:
         )
         self.model.assignment.load_state_dict(convert_cosa(official_state(inputs, 'an0/')))
         self.fill_queues()
-        heads = dict.fromkeys(('head', 'aux_head', 'decode_head'), dict(lr_mult=args['lrscale']))
+        heads = {key: dict(lr_mult=args['lrscale']) for key in ('head', 'aux_head', 'decode_head')}
         self.wrapper = build_optim_wrapper(
             self.model,
             dict(

@@ -1,7 +1,7 @@
 """Loss functions; each file holds one idea, as a pure function and a thin module."""
 
 from .affinity import AffinityLoss, affinity_loss
-from .balanced_ce import BalancedCELoss, balanced_cross_entropy, balanced_nll, soft_cross_entropy
+from .balanced_ce import BalancedCELoss, balanced_cross_entropy, balanced_nll, balanced_nll_of_masks, soft_cross_entropy
 from .classifier_l2 import ClassifierL2, classifier_l2
 from .dense_energy import DenseEnergyLoss, boxes_to_regions, dense_energy_loss
 from .equivariance import EquivarianceLoss, equivariance_loss
@@ -24,6 +24,7 @@ __all__ = [
     'affinity_loss',
     'balanced_cross_entropy',
     'balanced_nll',
+    'balanced_nll_of_masks',
     'boxes_to_regions',
     'cam_mask_loss',
     'classifier_l2',

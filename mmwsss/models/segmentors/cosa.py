@@ -82,8 +82,9 @@ class Assignments(NamedTuple):
 
     Args:
         cam, aux_cam: (B, P, H, W) normalised maps in [0, 1] of the present classes.
-        samples: (B, P + 1, S, T) summed logits of background and present classes, at the pixels of the enlarged logits
-            that the target of the maps reads, or at all of them.
+        samples: (B, P + 1, S, T) summed logits of background and present classes, with ``mask_after_softmax``
+            (B, C, S, T) of all classes, at the pixels of the enlarged logits that the target of the maps reads, or at
+            all of them.
     """
 
     cam: Tensor
@@ -138,7 +139,7 @@ class CoSA(WeakSegmentor):
         kwargs: arguments of :class:`WeakSegmentor`.
 
     Raises:
-        ValueError: a setting has none of its values.
+        ValueError: a setting has none of its values, or the heads differ in ``num_classes``.
     """
 
     segments = True
@@ -190,8 +191,14 @@ class CoSA(WeakSegmentor):
         for name, share in (('aux_cam2seg', aux_cam2seg), ('aux_seg2cam', aux_seg2cam), ('momentum', momentum)):
             if not 0 <= share <= 1:
                 raise ValueError(f'{name} of CoSA has to lie between 0 and 1, got {share}')
-        super().__init__(decode_head['num_classes'], test_cfg=test_cfg, **kwargs)
+        if temperature <= 0:
+            raise ValueError(f'temperature of CoSA has to be positive, got {temperature}')
         parts = dict(backbone=backbone, head=head, aux_head=aux_head, decode_head=decode_head)
+        counts = {name: part['num_classes'] for name, part in parts.items() if name != 'backbone'}
+        if len(set(counts.values())) > 1:
+            listed = ', '.join(f'{name} {count}' for name, count in counts.items())
+            raise ValueError(f'the heads of CoSA need one num_classes, got {listed}')
+        super().__init__(decode_head['num_classes'], test_cfg=test_cfg, **kwargs)
         self.online = CoSANetwork(**deepcopy(parts))
         self.assignment = CoSANetwork(**deepcopy(parts)).requires_grad_(False)
         self.threshold = MODELS.build(threshold)
@@ -282,14 +289,15 @@ class CoSA(WeakSegmentor):
                 self.pseudo_mask(cam, *pair, present, boxes, weak)
                 for cam, pair in zip((assigned.cam, assigned.aux_cam), thresholds)
             ]
-            log_probabilities = _half_pixel(online.logits.float(), strong.shape[-2:]).log_softmax(dim=1)
-            swapped['c2s'] = self.cam_to_segmentation(log_probabilities, masks, assigned, thresholds)
-            swapped['energy'] = self.energy(log_probabilities, strong, masks[0], boxes)
+            logits = _half_pixel(online.logits.float(), strong.shape[-2:])
+            swapped['c2s'], probabilities = self.cam_to_segmentation(logits, masks, assigned, thresholds)
+            swapped['energy'] = self.energy(probabilities, strong, masks[0], boxes)
             swapped['s2c'] = self.segmentation_to_cam(online, assigned, present, target_size)
             swapped['csc'] = self.separation(online.features, masks[0], assigned.cam, thresholds[0])
         for name, value in swapped.items():
             if value is not None:
-                log[name] = value.detach() / getattr(self, f'loss_{name}').loss_weight
+                if weight := getattr(self, f'loss_{name}').loss_weight:
+                    log[name] = value.detach() / weight
                 losses[f'loss_{name}'] = 0.0 * value if idle else value
         if skipped:
             losses['loss_idle'] = self._zero_gradients()
@@ -312,7 +320,9 @@ class CoSA(WeakSegmentor):
             cam.add(present.select(outputs['cam']))
             if self.aux_scales == 'sum' or position == len(self.scales):
                 aux_cam.add(present.select(outputs['aux_cam']))
-            both = present.select_with_background(outputs['logits'].float()).sum(dim=0)
+            both = outputs['logits'].float().sum(dim=0)
+            if not self.mask_after_softmax:  # the softmax before the mask runs over absent classes as well
+                both = present.select_with_background(both)
             logits = logits + (_half_pixel(both, size) if full_size else samples.enlarge(both))
         maps = [min_max_normalize(fusion.result()) for fusion in (cam, aux_cam)]
         if self.mix_cams:
@@ -340,24 +350,22 @@ class CoSA(WeakSegmentor):
 
     def cam_to_segmentation(
         self,
-        log_probabilities: Tensor,
+        logits: Tensor,
         masks: list[Tensor],
         assigned: Assignments,
         thresholds: Sequence[tuple[Tensor, Tensor]],
-    ) -> Tensor | None:
-        """L_c2s: log-probabilities (B, C, H, W) of the online segmentation against both pseudo masks."""
+    ) -> tuple[Tensor | None, Tensor]:
+        """L_c2s: logits (B, C, H, W) of the online segmentation against both pseudo masks; and their softmax."""
         if self.loss_c2s is None:
-            return None
-        total = 0.0
-        for share, cam, mask, pair in zip(
-            (1 - self.aux_cam2seg, self.aux_cam2seg), (assigned.cam, assigned.aux_cam), masks, thresholds
-        ):
-            if share:
-                weights = None
-                if self.reliability is not None:
-                    weights = self.reliability(cam.amax(dim=1), mask, sum(pair) / 2)
-                total = total + share * self.loss_c2s(log_probabilities, mask, weights)
-        return total
+            return None, logits.softmax(dim=1)
+        weights = None
+        if self.reliability is not None:
+            weights = [
+                self.reliability(cam.amax(dim=1), mask, sum(pair) / 2)
+                for cam, mask, pair in zip((assigned.cam, assigned.aux_cam), masks, thresholds)
+            ]
+        losses, probabilities = self.loss_c2s.of_masks(logits, masks, weights)
+        return torch.lerp(losses[0], losses[1], self.aux_cam2seg), probabilities
 
     def segmentation_to_cam(
         self, online: StreamOutputs, assigned: Assignments, present: PresentClasses, samples: SampledResize
@@ -365,20 +373,22 @@ class CoSA(WeakSegmentor):
         """L_s2c: online maps against the segmentation pseudo labels."""
         if self.loss_s2c is None:
             return None
-        target = label_probabilities(assigned.samples, present.valid, self.temperature, self.mask_after_softmax)
+        labels = present.labels if self.mask_after_softmax else present.valid
+        target = label_probabilities(assigned.samples, labels, self.temperature, self.mask_after_softmax)
         if not self.loss_s2c.needs_full_size:
             target = samples.reduce(target)
-        target = present.spread(target, self.num_classes)
+        if not self.mask_after_softmax:
+            target = present.spread(target, self.num_classes)
         loss = (1 - self.aux_seg2cam) * self.loss_s2c(online.cam, target)
         return loss + self.aux_seg2cam * self.loss_s2c(online.aux_cam, target) if self.aux_seg2cam else loss
 
-    def energy(self, log_probabilities: Tensor, images: Tensor, mask: Tensor, boxes: Tensor) -> Tensor | None:
+    def energy(self, probabilities: Tensor, images: Tensor, mask: Tensor, boxes: Tensor) -> Tensor | None:
         """L_reg: dense energy of the online segmentation on the colours of the strong views."""
         if self.loss_energy is None:
             return None
         pixels = denormalize(images, self.data_preprocessor.mean, self.data_preprocessor.std)
         regions = boxes_to_regions(boxes, tuple(images.shape[-2:]))
-        return self.loss_energy(log_probabilities.exp(), pixels, mask, regions)
+        return self.loss_energy(probabilities, pixels, mask, regions)
 
     def separation(
         self, features: Tensor, mask: Tensor, cam: Tensor, thresholds: tuple[Tensor, Tensor]

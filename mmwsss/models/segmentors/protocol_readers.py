@@ -24,6 +24,8 @@ from .weak_segmentor import WeakSegmentor
 class Reader(ABC):
     """What differs between the kinds of segmentors that can be wrapped."""
 
+    keeps_order = False  # whether scales are run in their order, as the last one may count alone
+
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
@@ -74,6 +76,7 @@ class WeakReader(Reader):
     def __init__(self, module: WeakSegmentor) -> None:
         super().__init__(module)
         self.source = module.prediction_source
+        self.keeps_order = module.fuses_at_input_size
 
     def network(self, images: Tensor) -> dict[str, Tensor]:
         return self.module.network_outputs(images)

@@ -41,7 +41,7 @@ class ProtocolSegmentor(BaseModel):
     Args:
         module: the segmentor or its config.
         protocols: see :class:`~mmwsss.evaluation.protocols.Protocol`.
-        scales: of 'ms'; 'ss' is scale 1.
+        scales: of 'ms'; 'ss' is scale 1. The order counts for a segmentor that takes maps from its last scale only.
         refiners: configs of ``REFINERS`` by their name in a protocol, added to ``crf`` and ``par`` with their defaults.
         size_divisor: sides of scaled views are multiples of this; by default the backbone's patch size where it has
             one.
@@ -73,8 +73,9 @@ class ProtocolSegmentor(BaseModel):
         super().__init__(data_preprocessor=module.data_preprocessor, init_cfg=init_cfg)
         self.module = module
         self.protocols = parse_protocols(protocols)
-        self.scales = tuple(sorted({float(scale) for scale in scales}))
-        if not self.scales or self.scales[0] <= 0:
+        unique = dict.fromkeys(float(scale) for scale in scales)
+        self.scales = tuple(unique if reader.keeps_order else sorted(unique))
+        if not self.scales or min(self.scales) <= 0:
             raise ValueError(f'scales have to be positive numbers, at least one, got {list(scales)}')
         self.refiners = _build_refiners(self.protocols, {**DEFAULT_REFINERS, **(refiners or {})})
         self.reader = reader
@@ -118,11 +119,13 @@ class ProtocolSegmentor(BaseModel):
         return samples
 
     def views(self) -> dict[float, bool]:
-        """Scales that the protocols need, in descending order, and whether the flip is needed at each."""
+        """Scales that the protocols need, in the order in which they run, and whether the flip is needed at each."""
         needed: dict[float, bool] = {}
         for protocol in self.protocols:
             for scale in self._scales_of(protocol.multi_scale):
                 needed[scale] = needed.get(scale, False) or protocol.flip
+        if self.reader.keeps_order:
+            return {scale: needed[scale] for scale in (*self.scales, 1.0) if scale in needed}
         # The first scale decides the size of the fused maps, which should be the largest.
         return dict(sorted(needed.items(), reverse=True))
 

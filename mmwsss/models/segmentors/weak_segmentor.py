@@ -28,8 +28,9 @@ SEGMENTATION, MAPS = 'segmentation', 'maps'
 class WeakSegmentor(BaseSegmentor):
     """A network trained from image labels, with a prediction step that keeps label-free and label-aware results apart.
 
-    A method implements ``loss``, :meth:`network_outputs` and :meth:`pseudo_maps`. Where ``segments`` is True its network
-    also has a segmentation head, whose decision is the label-free prediction; otherwise that one comes from the maps.
+    A method implements ``loss``, :meth:`network_outputs` and :meth:`pseudo_maps`. Where ``segments`` is True its
+    network also has a segmentation head, whose decision is the label-free prediction; otherwise that one comes from the
+    maps.
 
     Args:
         num_classes: classes including the background.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from mmwsss.models.losses import balanced_cross_entropy, balanced_nll, soft_cross_entropy
+from mmwsss.models.losses import balanced_cross_entropy, balanced_nll, balanced_nll_of_masks, soft_cross_entropy
 from mmwsss.registry import MODELS
 
 
@@ -95,3 +95,39 @@ def test_module_computes_in_single_precision(case):
     result = loss(log.clamp(min=-50).half(), mask)
     assert result.dtype == torch.float32
     assert result.item() == pytest.approx(2 * balanced_nll(log, mask, 0.3).item(), rel=1e-3)
+
+
+@pytest.fixture
+def shared_case():
+    logits = torch.randn(2, 4, 3, 5, dtype=torch.double, requires_grad=True)
+    masks = [torch.randint(0, 4, (2, 3, 5)), torch.randint(0, 4, (2, 3, 5))]
+    masks[0][0, 0] = 255
+    return logits, masks, [torch.rand(2, 3, 5, dtype=torch.double), None]
+
+
+def test_one_softmax_for_several_masks_equals_separate_losses(shared_case):
+    logits, masks, weights = shared_case
+    losses, probabilities = balanced_nll_of_masks(logits, masks, 0.3, weights)
+    separate = [balanced_cross_entropy(logits, mask, 0.3, weight) for mask, weight in zip(masks, weights)]
+    torch.testing.assert_close(losses, torch.stack(separate))
+    torch.testing.assert_close(probabilities, logits.softmax(dim=1))
+    pull = torch.randn_like(probabilities)
+    (shared,) = torch.autograd.grad(losses @ losses.new_tensor([0.5, 2.0]) + (probabilities * pull).sum(), logits)
+    total = 0.5 * separate[0] + 2 * separate[1] + (logits.softmax(dim=1) * pull).sum()
+    torch.testing.assert_close(shared, torch.autograd.grad(total, logits)[0])
+
+
+def test_gradients_of_the_shared_softmax(shared_case):
+    logits, masks, weights = shared_case
+    assert gradcheck(lambda x: balanced_nll_of_masks(x, masks, 0.3, weights), logits)
+    assert gradcheck(lambda x: balanced_nll_of_masks(x, masks)[0].sum(), logits)
+    assert gradcheck(lambda x: balanced_nll_of_masks(x, masks)[1], logits)
+
+
+def test_shared_softmax_is_finite_where_probabilities_vanish():
+    logits = torch.tensor([[[[200.0, 200.0]], [[-200.0, -200.0]]]], requires_grad=True)
+    losses, _ = balanced_nll_of_masks(logits, [torch.tensor([[[1, 255]]]), torch.full((1, 1, 2), 255)])
+    losses.sum().backward()
+    assert losses.tolist() == [pytest.approx(200, rel=1e-4), 0]
+    assert logits.grad.isfinite().all()
+    assert logits.grad[..., 1].eq(0).all()

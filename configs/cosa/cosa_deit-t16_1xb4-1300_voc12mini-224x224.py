@@ -1,0 +1,24 @@
+# The full method on the small benchmark of real photographs, at the length of the released twin beside it.
+_base_ = [
+    '../_base_/models/cosa_vit-b16_full.py',
+    '../_base_/datasets/voc12mini_224_twoviews.py',
+    '../_base_/schedules/cosa_32k.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(
+        arch='vit-t',
+        init_cfg=dict(
+            type='Pretrained', checkpoint='{{$MMWSSS_BENCH_DIR:../shared}}/weights/deit_tiny_patch16_224_in1k_fp16.pth'
+        ),
+    ),
+    head=dict(in_channels=192),
+    aux_head=dict(in_channels=192),
+    decode_head=dict(in_channels=192),
+    threshold=dict(size=224, rows=400),
+    aux_threshold=dict(size=224, rows=400),
+    warmup_iters=300,
+    momentum=0.99,
+)
+param_scheduler = [dict(type='WarmupPolyLR', max_iters=1300, warmup_iters=75, warmup_ratio=1e-6, power=0.9)]
+train_cfg = dict(max_iters=1300, val_interval=1300)

@@ -1,0 +1,3 @@
+# The contrastive separation of the paper on top of the released code.
+_base_ = './cosa_vit-b16_2xb2-32k_voc12aug-448x448_released.py'
+model = dict(loss_csc=dict(type='SeparationLoss'))

@@ -1,0 +1,2 @@
+_base_ = './cosa_vit-b16_2xb2-32k_voc12aug-448x448_released.py'
+model = dict(aux_seg2cam=0.5)
