@@ -60,8 +60,13 @@ def train_step(model: nn.Module, batch: dict) -> dict[str, dict[str, torch.Tenso
     inner = model.module if isinstance(model, MMDistributedDataParallel) else model
     optimizer = torch.optim.SGD(inner.parameters(), lr=0.5)
     wrapper = OPTIM_WRAPPERS.build(dict(type='OptimWrapper', optimizer=optimizer))
+    gradients: dict[str, torch.Tensor] = {}
+    optimizer.register_step_pre_hook(  # after the processes have exchanged them, before they are set to zero
+        lambda *args: gradients.update(
+            {name: p.grad.clone() for name, p in inner.named_parameters() if p.grad is not None}
+        )
+    )
     losses = model.train_step(batch, wrapper)
-    gradients = {name: p.grad for name, p in inner.named_parameters() if p.grad is not None}  # kept after the step
     return dict(gradients=gradients, weights=inner.state_dict(), losses=losses)
 
 
@@ -82,6 +87,9 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
     mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
     ranks = [torch.load(tmp_path / f'rank_{rank}.pth', weights_only=True) for rank in range(2)]
 
+    trained = {name for name, p in build_model().named_parameters() if p.requires_grad}
+    assert whole['gradients'].keys() == trained
+    assert all(value.any() for value in whole['gradients'].values())
     assert whole['losses'].keys() == {'loss', 'loss_mce', 'loss_reg', 'loss_et'}
     for rank in ranks:
         for kind in ('gradients', 'weights'):
@@ -92,6 +100,7 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         assert torch.equal(value, ranks[1]['weights'][name]), name
     # the halves alone lead elsewhere, so the agreement above comes from averaging
     for half in halves:
+        assert max((half['gradients'][n] - g).abs().max() for n, g in whole['gradients'].items()) > 1e-3
         assert max((half['weights'][n] - whole['weights'][n]).abs().max() for n in start) > 1e-4
     moved = [name for name, value in whole['weights'].items() if not torch.equal(value, start[name])]
     assert {name.split('.')[0] for name in moved} == {'backbone', 'neck', 'head'}

@@ -1,5 +1,5 @@
 # Image classification on the close-ups of the shapes data, one label a picture: what ImageNet is to the real methods.
-# configs/vitpcm_shapes.py and configs/cam_shapes.py start from the backbone trained here.
+# configs/vitpcm_shapes.py, configs/cosa_shapes.py and configs/cam_shapes.py start from the backbone trained here.
 _base_ = ['../_base_/models/cam_vit-b16.py', '../_base_/default_runtime.py']
 model = dict(
     backbone=dict(

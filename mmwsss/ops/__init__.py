@@ -1,4 +1,4 @@
-"""Pure tensor functions that carry no parameters and no state."""
+"""Pure tensor functions that carry no parameters and no state, and the linear layer that calls one of them."""
 
 from .affine import (
     apply_flips,
@@ -10,6 +10,7 @@ from .affine import (
     untile_views,
 )
 from .channels import PresentClasses, present_channels
+from .linear import OneDNNLinear, use_onednn_linear
 from .normalize import denormalize, denormalize_to_uint8
 from .resize import (
     RESIZERS,
@@ -24,6 +25,7 @@ from .sampling import SampledResize
 
 __all__ = [
     'RESIZERS',
+    'OneDNNLinear',
     'PresentClasses',
     'SampledResize',
     'apply_flips',
@@ -42,4 +44,5 @@ __all__ = [
     'tile_views',
     'undo_flips',
     'untile_views',
+    'use_onednn_linear',
 ]

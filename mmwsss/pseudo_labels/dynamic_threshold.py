@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from mmengine.dist import all_gather
+from mmengine.dist import all_gather, broadcast
 from torch import Tensor, nn
 
 from mmwsss.ops import RESIZERS
@@ -87,10 +87,11 @@ class SearchedThreshold(nn.Module):
         decay: share of the old thresholds that stays.
         start: 'noise' fills the buffer with uniform noise before training, as the released code does; 'empty' searches
             among the images seen so far only.
-        gather: let the images of all processes into the buffer of each, in the order of their ranks. All processes then
-            hold the same state, and the checkpoint of the first restores that of all. Otherwise, as in the released
-            code, each process has thresholds of its own and resumes with those of the first. Every process must bring
-            equally many images, as with a data loader that drops the last incomplete batch.
+        gather: let the images of all processes into the buffer of each, in the order of their ranks; all start from the
+            noise of the first. All processes then hold the same state, and the checkpoint of the first restores that of
+            all. Otherwise, as in the released code, each process has thresholds of its own and resumes with those of
+            the first. Every process must bring equally many images, as with a data loader that drops the last
+            incomplete batch.
         between_means, tolerance, max_iterations, regularisation: see
             :func:`~mmwsss.pseudo_labels.search_thresholds` and :func:`~mmwsss.pseudo_labels.fit_gaussian_mixture`.
 
@@ -151,6 +152,7 @@ class SearchedThreshold(nn.Module):
             regularisation=regularisation,
         )
         self.last_search: Tensor | None = None
+        self.is_shared = not gather  # whether the processes start from one buffer, whatever their seeds
         is_noise = start == 'noise'
         self.register_buffer('queue', _noise(rows, columns) if is_noise else torch.zeros(rows, columns))
         self.register_buffer('pointer', torch.tensor(0))
@@ -187,6 +189,9 @@ class SearchedThreshold(nn.Module):
 
     def write(self, scores: Tensor) -> None:
         """Put the best scores (B, L) of a batch, or with ``gather`` of the batches of all processes, in the buffer."""
+        if not self.is_shared:
+            broadcast(self.queue)
+            self.is_shared = True
         if self.gather:
             scores = torch.cat(all_gather(scores))
         if len(scores) > len(self.queue):

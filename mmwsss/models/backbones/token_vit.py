@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmwsss.models.utils.position import resize_position_embedding
 from mmwsss.models.utils.vit_weights import load_vit_weights
+from mmwsss.ops import use_onednn_linear
 from mmwsss.registry import MODELS
 
 from .conv_stem import ConvStem
@@ -43,6 +44,9 @@ class TokenViT(VisionTransformer):
         norm_eval: keep the batch norms of the stem in inference mode, with the statistics they were pretrained with;
             views of other scales (mosaics) would drag them along.
         freeze_pos_embed: position embeddings do not train, whatever else does (CoSA).
+        onednn_linear: let the linear layers of the blocks multiply with oneDNN on the CPU, see
+            :func:`~mmwsss.ops.linear.linear`: AMD's CPUs gain, about twofold in these layers; where torch's own BLAS is
+            fast there is nothing to gain. GPUs and mixed precision are untouched. Second derivatives need False.
         out_indices: blocks whose patch features are returned; the last one passes the final norm.
         init_cfg: ``dict(type='Pretrained', checkpoint=...)`` reads mmpretrain, timm/DeiT (``.pth``) and original
             ViT/AugReg (``.npz``) files, local or by URL.
@@ -63,6 +67,7 @@ class TokenViT(VisionTransformer):
         stem: str = 'linear',
         norm_eval: bool = False,
         freeze_pos_embed: bool = False,
+        onednn_linear: bool = True,
         out_indices: int | Sequence[int] = -1,
         init_cfg: dict | None = None,
         **kwargs,
@@ -99,6 +104,8 @@ class TokenViT(VisionTransformer):
             self._freeze_all_but(num_trainable_blocks)
         if freeze_pos_embed:
             self.pos_embed.requires_grad_(False)
+        if onednn_linear:
+            use_onednn_linear(self.layers)
 
     @property
     def is_deterministic(self) -> bool:

@@ -1,7 +1,8 @@
 """Segmentors: one file a method, whose ``loss`` reads like the paper."""
 
 from .cam import CAMClassifier
-from .cosa import CoSA, CoSANetwork
+from .cosa import CoSA
+from .cosa_network import CoSANetwork
 from .protocol_segmentor import ProtocolSegmentor
 from .single_network import SingleNetworkSegmentor
 from .vitpcm import ViTPCM

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from mmseg.structures import SegDataSample
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmwsss.models.losses.dense_energy import boxes_to_regions
 from mmwsss.models.losses.perplexity import ReliabilityWeights
@@ -22,6 +21,7 @@ from mmwsss.pseudo_labels.two_thresholds import two_threshold_mask
 from mmwsss.pseudo_labels.views import Fusion, FusionRule, iter_views
 from mmwsss.registry import MODELS, REFINERS
 
+from .cosa_network import CoSANetwork, StreamOutputs
 from .weak_segmentor import WeakSegmentor, first_view, stack_image_labels
 
 STREAMS = ('assignment', 'online')
@@ -29,52 +29,6 @@ AUX_SCALES = ('last', 'sum')
 LOSSES_WITHOUT_UPDATE = 1000  # far more than any accumulation of gradients
 
 _half_pixel = RESIZERS['half_pixel']
-
-
-class StreamOutputs(NamedTuple):
-    """What one network makes of images (B, 3, H, W); h, w count its patches.
-
-    Args:
-        image_logits, aux_image_logits: (B, K) of the final and of the intermediate tokens.
-        cam, aux_cam: (B, K, h, w) activations of the same classifiers, before ReLU.
-        features: (B, D, h, w) final patch features.
-        logits: (B, K + 1, h, w) of the segmentation head; None where it was not asked for.
-    """
-
-    image_logits: Tensor
-    aux_image_logits: Tensor
-    cam: Tensor
-    aux_cam: Tensor
-    features: Tensor
-    logits: Tensor | None
-
-
-class CoSANetwork(BaseModule):
-    """ViT with a classifier on intermediate and on final tokens and a segmentation head; one stream of CoSA.
-
-    Args:
-        backbone: its first output feeds ``aux_head``, its last one ``head`` and ``decode_head``.
-    """
-
-    def __init__(self, backbone: dict, head: dict, aux_head: dict, decode_head: dict) -> None:
-        super().__init__()
-        self.backbone = MODELS.build(backbone)
-        self.head = MODELS.build(head)
-        self.aux_head = MODELS.build(aux_head)
-        self.decode_head = MODELS.build(decode_head)
-
-    def forward(self, images: Tensor, decode: bool = True) -> StreamOutputs:
-        """Outputs for ``images`` (B, 3, H, W); ``decode=False`` leaves out the segmentation."""
-        features = self.backbone(images)
-        intermediate, final = features[0], features[-1]
-        return StreamOutputs(
-            image_logits=self.head.image_logits(final),
-            aux_image_logits=self.aux_head.image_logits(intermediate),
-            cam=self.head(final),
-            aux_cam=self.aux_head(intermediate),
-            features=final,
-            logits=self.decode_head(features) if decode else None,
-        )
 
 
 class Assignments(NamedTuple):
@@ -230,7 +184,7 @@ class CoSA(WeakSegmentor):
         self.train(self.training)
 
     @property
-    def backbone(self) -> BaseModule:
+    def backbone(self) -> nn.Module:
         """Backbone of the stream that predicts."""
         return getattr(self, self.stream).backbone
 
@@ -285,12 +239,10 @@ class CoSA(WeakSegmentor):
             log = dict(threshold_high=thresholds[0][0], threshold_low=thresholds[0][1])
         if not skipped:
             boxes = stack_boxes(data_samples, strong)
-            masks = [
-                self.pseudo_mask(cam, *pair, present, boxes, weak)
-                for cam, pair in zip((assigned.cam, assigned.aux_cam), thresholds)
-            ]
+            cams = (assigned.cam, assigned.aux_cam) if self.aux_cam2seg else (assigned.cam,)
+            masks = [self.pseudo_mask(cam, *pair, present, boxes, weak) for cam, pair in zip(cams, thresholds)]
             logits = _half_pixel(online.logits.float(), strong.shape[-2:])
-            swapped['c2s'], probabilities = self.cam_to_segmentation(logits, masks, assigned, thresholds)
+            swapped['c2s'], probabilities = self.cam_to_segmentation(logits, masks, cams, thresholds)
             swapped['energy'] = self.energy(probabilities, strong, masks[0], boxes)
             swapped['s2c'] = self.segmentation_to_cam(online, assigned, present, target_size)
             swapped['csc'] = self.separation(online.features, masks[0], assigned.cam, thresholds[0])
@@ -299,7 +251,7 @@ class CoSA(WeakSegmentor):
                 if weight := getattr(self, f'loss_{name}').loss_weight:
                     log[name] = value.detach() / weight
                 losses[f'loss_{name}'] = 0.0 * value if idle else value
-        if skipped:
+        if skipped or (self.loss_c2s is None and self.loss_energy is None):
             losses['loss_idle'] = self._zero_gradients()
         return losses | log
 
@@ -351,21 +303,26 @@ class CoSA(WeakSegmentor):
     def cam_to_segmentation(
         self,
         logits: Tensor,
-        masks: list[Tensor],
-        assigned: Assignments,
+        masks: Sequence[Tensor],
+        cams: Sequence[Tensor],
         thresholds: Sequence[tuple[Tensor, Tensor]],
     ) -> tuple[Tensor | None, Tensor]:
-        """L_c2s: logits (B, C, H, W) of the online segmentation against both pseudo masks; and their softmax."""
+        """L_c2s: logits (B, C, H, W) of the online segmentation against pseudo masks; and their softmax.
+
+        Args:
+            masks, cams, thresholds: of the final and, with ``aux_cam2seg``, of the intermediate tokens.
+        """
         if self.loss_c2s is None:
             return None, logits.softmax(dim=1)
         weights = None
         if self.reliability is not None:
             weights = [
                 self.reliability(cam.amax(dim=1), mask, sum(pair) / 2)
-                for cam, mask, pair in zip((assigned.cam, assigned.aux_cam), masks, thresholds)
+                for cam, mask, pair in zip(cams, masks, thresholds)
             ]
         losses, probabilities = self.loss_c2s.of_masks(logits, masks, weights)
-        return torch.lerp(losses[0], losses[1], self.aux_cam2seg), probabilities
+        loss = torch.lerp(losses[0], losses[1], self.aux_cam2seg) if len(masks) > 1 else losses[0]
+        return loss, probabilities
 
     def segmentation_to_cam(
         self, online: StreamOutputs, assigned: Assignments, present: PresentClasses, samples: SampledResize

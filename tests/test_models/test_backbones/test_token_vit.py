@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from mmpretrain.models.backbones import VisionTransformer
+from torch import nn
 
 from mmwsss.models.backbones import TokenViT
 from mmwsss.models.utils import resize_position_embedding
+from mmwsss.ops import OneDNNLinear
 from mmwsss.registry import MODELS
 
 
@@ -39,6 +41,21 @@ def test_features_are_those_of_the_parent(build) -> None:
     parent.load_state_dict(model.state_dict())
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(model(images)[0], parent(images)[0])
+
+
+def test_linear_layers_of_torch_on_request(build) -> None:
+    arch = dict(embed_dims=32, num_layers=2, num_heads=2, feedforward_channels=64)
+    ours, plain = build(arch=arch), build(arch=arch, onednn_linear=False)
+    linears = [[m for m in model.layers.modules() if isinstance(m, nn.Linear)] for model in (ours, plain)]
+    assert len(linears[0]) == len(linears[1]) == 2 * 4
+    assert all(type(m) is OneDNNLinear for m in linears[0])
+    assert not any(isinstance(m, OneDNNLinear) for m in linears[1])
+    plain.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 3, 128, 128)  # enough tokens for the other route
+    for model in (ours, plain):
+        model(images)[0].pow(3).mean().backward()
+    for (name, one), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-6, rtol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize('size', [(16, 16), (16, 28), (24, 8)])
