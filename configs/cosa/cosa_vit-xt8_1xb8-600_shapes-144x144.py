@@ -29,5 +29,5 @@ model = dict(
 )
 optim_wrapper = dict(optimizer=dict(lr=5e-4))  # heads learn ten times faster, as everywhere
 param_scheduler = [dict(type='WarmupPolyLR', max_iters=600, warmup_iters=50, warmup_ratio=1e-6, power=0.9)]
-train_dataloader = dict(batch_size=16)  # x 1 GPU
+train_dataloader = dict(batch_size=8)  # x 1 GPU
 train_cfg = dict(max_iters=600, val_interval=600)

@@ -1,2 +1,0 @@
-_base_ = './cosa_vit-xt8_1xb16-600_shapes-144x144.py'
-model = dict(loss_csc=None)
