@@ -73,6 +73,7 @@ def build_cosa(seed: int = 0, **changes: Any) -> CoSA:
                 torch.nn.init.normal_(weight, std=1.0 if 'head' in name else 0.4)
     if not model.independent_init:
         model.assignment.load_state_dict(model.online.state_dict())
+    model.iteration = 0
     return model.train()
 
 

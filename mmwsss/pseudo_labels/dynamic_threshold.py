@@ -44,8 +44,8 @@ class FixedThreshold(nn.Module):
     """The thresholds of the config (CoSA, the released settings).
 
     Args:
-        high: foreground at and above this score.
-        low: background below this score.
+        high: foreground above this score.
+        low: background at and below this score; between them pixels are ignored.
 
     Raises:
         ValueError: numbers outside [0, 1], or ``low`` above ``high``.
@@ -181,7 +181,7 @@ class SearchedThreshold(nn.Module):
         if tuple(maps.shape[-2:]) != self.size:
             raise ValueError(
                 f'SearchedThreshold is made for maps of {self.size}, got {tuple(maps.shape[-2:])}; '
-                'set size to the training crop'
+                'set model.threshold.size and model.aux_threshold.size to the training crop'
             )
         self.write(best_scores(maps, self.cell))
         self.search()

@@ -149,7 +149,7 @@ class _MaskWriter:
 
     @torch.no_grad()  # the mode belongs to a thread, so the caller's does not reach here
     def __call__(self, index: int, outputs: dict[str, Tensor], sample: SegDataSample, labels: Tensor | None) -> None:
-        with torch.cuda.device_of(outputs['maps']), _naming(self.ids[index]):  # the first does nothing on a CPU
+        with torch.cuda.device_of(outputs['scores']), _naming(self.ids[index]):  # the first does nothing on a CPU
             state = self.model.pseudo_label(outputs, sample, labels)
         mask = state.mask[0].to('cpu').numpy()
         mask = np.where(mask == _IGNORED, self.ignore_index, mask).astype(np.uint8)
@@ -204,8 +204,9 @@ def _network_items(
             labels = None
             if use_labels:
                 with _naming(ids[index]):
-                    labels = stack_image_labels([sample], model.num_classes - 1).to(outputs['maps'])
-            yield index, {name: output[i : i + 1] for name, output in outputs.items()}, sample, labels
+                    labels = stack_image_labels([sample], model.num_classes - 1).to(outputs['scores'])
+            # Copies, so that an image that waits does not keep its whole batch.
+            yield index, {name: outputs[name][i : i + 1].clone() for name in model.pseudo_inputs}, sample, labels
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 # CoSA: AdamW, heads ten times faster than the backbone, decay everywhere, warm-up built into the polynomial schedule.
 optim_wrapper = dict(
     type='OptimWrapper',
+    constructor='FrozenPartsOptimWrapperConstructor',  # says once that the assignment network is not optimized
     optimizer=dict(type='AdamW', lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
     paramwise_cfg=dict(custom_keys=dict(head=dict(lr_mult=10.0))),
 )

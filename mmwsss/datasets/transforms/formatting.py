@@ -30,6 +30,11 @@ class PackWeakInputs(PackSegInputs):
 
     def transform(self, results: dict) -> dict:
         """Pack ``results`` into ``inputs`` and ``data_samples``."""
+        flipped = bool(results.get('flip'))
+        if results.get('flip_at_box', flipped) != flipped:
+            raise ValueError(
+                'the image was flipped after RandomPadCrop, whose img_box is wrong now; put the flip before'
+            )
         packed = super().transform(results)
         sample = packed['data_samples']
         if 'image_labels' in results:

@@ -106,6 +106,7 @@ class RandomPadCrop(BaseTransform):
         results['img'] = place_in_window(results['img'], self.size, position, self.pad_val)
         results['img_shape'] = self.size
         results['img_box'] = covered_box(old, self.size, position)
+        results['flip_at_box'] = bool(results.get('flip', False))
         for key in results.get('seg_fields', []):
             results[key] = place_in_window(results[key], self.size, position, self.seg_pad_val)
         return results

@@ -125,6 +125,8 @@ def _check_filter(name: str) -> None:
 class DenseEnergyLoss(nn.Module):
     """``factor`` times the energy of a dense CRF; see :func:`dense_energy_loss`.
 
+    On a GPU building the lattice waits for the device a few times in each call; the exact filter does not.
+
     Raises:
         ValueError: unknown ``filter``.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -26,7 +27,6 @@ from .weak_segmentor import WeakSegmentor, first_view, stack_image_labels
 
 STREAMS = ('assignment', 'online')
 AUX_SCALES = ('last', 'sum')
-LOSSES_WITHOUT_UPDATE = 1000  # far more than any accumulation of gradients
 
 _half_pixel = RESIZERS['half_pixel']
 
@@ -38,12 +38,12 @@ class Assignments(NamedTuple):
         cam, aux_cam: (B, P, H, W) normalised maps in [0, 1] of the present classes.
         samples: (B, P + 1, S, T) summed logits of background and present classes, with ``mask_after_softmax``
             (B, C, S, T) of all classes, at the pixels of the enlarged logits that the target of the maps reads, or at
-            all of them.
+            all of them; None where they were not asked for.
     """
 
     cam: Tensor
     aux_cam: Tensor
-    samples: Tensor
+    samples: Tensor | None
 
 
 @MODELS.register_module()
@@ -69,7 +69,8 @@ class CoSA(WeakSegmentor):
         warmup_iters: index of the last iteration in which only the classifiers learn.
         warmup: 'skip' computes nothing that the warm-up does not need; 'zero' multiplies the other losses by 0 as the
             official code does. Both leave zero gradients instead of none at the segmentation head, so that its weights
-            decay and the optimizer counts its steps: the weights are the same.
+            decay and the optimizer counts its steps: the weights are the same for a head without dropout and batch
+            norm.
         momentum: of the moving average.
         independent_init: keep the random heads that the assignment network was built with, as the official code does,
             instead of starting as a copy of the online network.
@@ -100,6 +101,8 @@ class CoSA(WeakSegmentor):
     default_bg_setting = 0.5
     default_upsample = 'half_pixel'
     fuses_at_input_size = True
+    view_divisor = 1  # views of any size as in the official code, whose patches leave a remainder out
+    test_options = (*WeakSegmentor.test_options, 'stream', 'cam_head')
 
     def __init__(
         self,
@@ -139,6 +142,10 @@ class CoSA(WeakSegmentor):
         test_cfg = dict(stream='assignment', cam_head='head') | (test_cfg or {})
         choices['test_cfg.stream'] = test_cfg['stream'], STREAMS
         choices['test_cfg.cam_head'] = test_cfg['cam_head'], ('head', 'aux_head')
+        if loss_cls is None:
+            raise ValueError('loss_cls of CoSA cannot be switched off; the classifiers learn from nothing else')
+        if not scales or min(scales) <= 0:
+            raise ValueError(f'scales of CoSA has to be positive numbers, at least one, got {tuple(scales)}')
         for name, (value, allowed) in choices.items():
             if value not in allowed:
                 raise ValueError(f'{name} of CoSA has to be one of {allowed}, got {value!r}')
@@ -178,10 +185,22 @@ class CoSA(WeakSegmentor):
         self.assignment_dtype = None if assignment_dtype is None else getattr(torch, assignment_dtype)
         self.max_batch = max_batch
         self.stream = self.test_cfg['stream']
-        self.iteration = 0
-        self._losses_since_update = 0
+        self.iteration: int | None = None  # AssignmentHook says it
         self._start_as_copy()
         self.train(self.training)
+        self._check_parts()
+
+    def _check_parts(self) -> None:
+        if self.loss_c2s is not None and not hasattr(self.loss_c2s, 'of_masks'):
+            raise ValueError(f'loss_c2s of CoSA has to be a BalancedCELoss, got {type(self.loss_c2s).__name__}')
+        if len(getattr(self.online.backbone, 'out_indices', (0, 1))) < 2:
+            raise ValueError(
+                'backbone.out_indices of CoSA needs two blocks, that of the intermediate tokens and the last one, got '
+                f'{self.online.backbone.out_indices}'
+            )
+        reads_colours = self.loss_energy is not None or self.refiner is not None
+        if reads_colours and not hasattr(self.data_preprocessor, 'mean'):
+            raise ValueError('loss_energy and refiner of CoSA read colours; set mean and std of data_preprocessor')
 
     @property
     def backbone(self) -> nn.Module:
@@ -189,9 +208,13 @@ class CoSA(WeakSegmentor):
         return getattr(self, self.stream).backbone
 
     def init_weights(self) -> None:
-        """Initialise both streams; the assignment network becomes a copy unless ``independent_init``."""
+        """Initialise both streams; the assignment network becomes a copy unless ``independent_init``.
+
+        Where ``init_cfg`` reads a checkpoint of the whole segmentor, both streams stay as that has them.
+        """
         super().init_weights()
-        self._start_as_copy()
+        if not (isinstance(self.init_cfg, dict) and self.init_cfg.get('type') == 'Pretrained'):
+            self._start_as_copy()
 
     def _start_as_copy(self) -> None:
         if not self.independent_init:
@@ -207,7 +230,6 @@ class CoSA(WeakSegmentor):
     def update_assignment(self) -> None:
         """Move the assignment network by one step of the moving average; to be called after every optimizer step."""
         ema_update_(self.assignment, self.online, self.momentum)
-        self._losses_since_update = 0
 
     def loss(self, inputs: dict[str, Tensor], data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Losses of a batch of weak views ``view_1`` and strong views ``view_2``, (B, 3, H, W) of equal geometry.
@@ -216,10 +238,14 @@ class CoSA(WeakSegmentor):
 
         Raises:
             ValueError: only one view, or samples without labels.
-            RuntimeError: the assignment network never moves.
+            RuntimeError: nobody said which iteration this is.
         """
-        self._check_updates()
-        weak, strong = _two_views(inputs)
+        if self.iteration is None:
+            raise RuntimeError(
+                'CoSA needs dict(type="AssignmentHook") in custom_hooks, which counts iterations and moves the '
+                'assignment network; a config that replaces the list has to repeat it'
+            )
+        weak, strong = _two_views(inputs, data_samples)
         labels = stack_image_labels(data_samples, self.num_classes - 1)
         idle = self.iteration <= self.warmup_iters
         skipped = idle and self.warmup == 'skip'
@@ -234,9 +260,13 @@ class CoSA(WeakSegmentor):
             slots = max(sample.get('num_present', labels.shape[1]) for sample in data_samples)
             present = PresentClasses(labels, slots)
             target_size = SampledResize(strong.shape[-2:], online.cam.shape[-2:])
-            assigned = self.assign(weak, present, target_size)
+            assigned = self.assign(weak, present, target_size, decode=not skipped)
             thresholds = self.threshold(assigned.cam), self.aux_threshold(assigned.aux_cam)
-            log = dict(threshold_high=thresholds[0][0], threshold_low=thresholds[0][1])
+            log = {
+                f'{name}_{level}': value
+                for name, pair in zip(('threshold', 'aux_threshold'), thresholds)
+                for level, value in zip(('high', 'low'), pair)
+            }
         if not skipped:
             boxes = stack_boxes(data_samples, strong)
             cams = (assigned.cam, assigned.aux_cam) if self.aux_cam2seg else (assigned.cam,)
@@ -256,22 +286,27 @@ class CoSA(WeakSegmentor):
         return losses | log
 
     @torch.no_grad()
-    def assign(self, images: Tensor, present: PresentClasses, samples: SampledResize) -> Assignments:
+    def assign(
+        self, images: Tensor, present: PresentClasses, samples: SampledResize, decode: bool = True
+    ) -> Assignments:
         """Run the assignment network on ``images`` (B, 3, H, W) at all scales, mirrored too, and fuse what it says.
 
         Maps are the larger of both mirror images, rectified, summed over scales and brought to [0, 1] per image and
-        class; logits are summed over all views.
+        class; logits are summed over all views, and None without ``decode``.
         """
         size = tuple(images.shape[-2:])
         cam = Fusion(FusionRule('max', 'sum', 'after'), size)
         aux_cam = Fusion(FusionRule('max', 'sum', 'after'), size)
         full_size = self.loss_s2c is not None and self.loss_s2c.needs_full_size
-        logits = 0
-        views = iter_views(self._assigned_view, images, self.scales, flip=True, max_batch=self.max_batch)
+        logits = 0 if decode else None
+        view = partial(self._assigned_view, decode=decode)
+        views = iter_views(view, images, self.scales, flip=True, max_batch=self.max_batch)
         for position, (_, outputs) in enumerate(views, start=1):
             cam.add(present.select(outputs['cam']))
             if self.aux_scales == 'sum' or position == len(self.scales):
                 aux_cam.add(present.select(outputs['aux_cam']))
+            if not decode:
+                continue
             both = outputs['logits'].float().sum(dim=0)
             if not self.mask_after_softmax:  # the softmax before the mask runs over absent classes as well
                 both = present.select_with_background(both)
@@ -281,13 +316,14 @@ class CoSA(WeakSegmentor):
             maps[0] = (maps[0] + maps[1]) / 2
         return Assignments(*maps, logits)
 
-    def _assigned_view(self, images: Tensor) -> dict[str, Tensor]:
+    def _assigned_view(self, images: Tensor, decode: bool) -> dict[str, Tensor]:
         if self.assignment_dtype is None:
-            outputs = self.assignment(images)
+            outputs = self.assignment(images, decode)
         else:
             with torch.autocast(images.device.type, self.assignment_dtype):
-                outputs = self.assignment(images)
-        return dict(cam=outputs.cam, aux_cam=outputs.aux_cam, logits=outputs.logits)
+                outputs = self.assignment(images, decode)
+        maps = dict(cam=outputs.cam, aux_cam=outputs.aux_cam)
+        return maps | dict(logits=outputs.logits) if decode else maps
 
     @torch.no_grad()
     def pseudo_mask(
@@ -354,7 +390,7 @@ class CoSA(WeakSegmentor):
         if self.loss_csc is None:
             return None
         size = features.shape[-2:]
-        labels = F.interpolate(mask[:, None].float(), size=size, mode='nearest')[:, 0].long()
+        labels = F.interpolate(mask[:, None].float(), size=size, mode='nearest-exact')[:, 0].long()
         measure = self.reliability or ReliabilityWeights()
         perplexity = measure.perplexity(_half_pixel(cam, size).amax(dim=1), sum(thresholds) / 2)
         return self.loss_csc(features, labels, perplexity)
@@ -396,18 +432,18 @@ class CoSA(WeakSegmentor):
         """A loss of 0 that leaves gradients of 0 at all weights of the segmentation head."""
         return 0.0 * sum(weight.flatten()[0] for weight in self.online.decode_head.parameters())
 
-    def _check_updates(self) -> None:
-        self._losses_since_update += 1
-        if self._losses_since_update > LOSSES_WITHOUT_UPDATE:
-            raise RuntimeError(
-                'the assignment network of CoSA never moves; put dict(type="AssignmentHook") into custom_hooks'
-            )
 
-
-def _two_views(inputs: Tensor | dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+def _two_views(inputs: Tensor | dict[str, Tensor], samples: list[SegDataSample]) -> tuple[Tensor, Tensor]:
+    remedy = 'put OneOfStrongAug, which keeps the geometry, into the training pipeline'
     if not (isinstance(inputs, dict) and 'view_2' in inputs):
-        raise ValueError('CoSA needs a weak and a strong view of every image; put OneOfStrongAug into the pipeline')
-    return inputs['view_1'], inputs['view_2']
+        raise ValueError(f'CoSA needs a weak and a strong view of every image; {remedy}')
+    weak, strong = inputs['view_1'], inputs['view_2']
+    if weak.shape != strong.shape or 'record_2' in samples[0]:
+        raise ValueError(
+            f'CoSA needs both views in one geometry, got {tuple(weak.shape[-2:])} and {tuple(strong.shape[-2:])} pixels'
+            f'{" of different crops" if weak.shape == strong.shape else ""}; {remedy} in the place of TwoViews'
+        )
+    return weak, strong
 
 
 def stack_boxes(samples: list[SegDataSample], images: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class ProtocolSegmentor(BaseModel):
             raise ValueError(f'scales have to be positive numbers, at least one, got {list(scales)}')
         self.refiners = _build_refiners(self.protocols, {**DEFAULT_REFINERS, **(refiners or {})})
         self.reader = reader
-        self.size_divisor = size_divisor or getattr(module, 'patch_size', getattr(module.backbone, 'patch_size', 1))
+        self.size_divisor = size_divisor or getattr(module, 'size_divisor', getattr(module.backbone, 'patch_size', 1))
         self.max_batch = max_batch
         self._register_load_state_dict_pre_hook(_add_prefix)
 

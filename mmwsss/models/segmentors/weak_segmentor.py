@@ -52,6 +52,10 @@ class WeakSegmentor(BaseSegmentor):
     default_upsample = 'align_corners'
     fusion_rules: ClassVar[dict[str, FusionRule]] = {}  # of outputs that are not averaged over views
     fuses_at_input_size = False
+    view_divisor: int | None = None  # sides of views are multiples of it; None for the patch size
+    test_options: ClassVar[tuple[str, ...]] = (
+        'bg_setting', 'use_image_labels', 'label_threshold', 'upsample', 'views', 'pseudo_source', 'mode',
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -80,15 +84,16 @@ class WeakSegmentor(BaseSegmentor):
         self.pseudo_labeler = None if pseudo_labeler is None else PseudoLabeler(**pseudo_labeler)
 
     def _check_test_cfg(self) -> None:
-        if unknown := {'refiner', 'refiner_upsample'} & self.test_cfg.keys():
-            raise ValueError(
-                f'test_cfg.{min(unknown)} is not an option; refine by a Refine step of pseudo_labeler, see '
-                'configs/_base_/pseudo_labels'
-            )
+        if unknown := self.test_cfg.keys() - set(self.test_options):
+            name = min(unknown)
+            remedy = f'; options are {", ".join(self.test_options)}'
+            if name.startswith('refiner'):
+                remedy = '; refine by a Refine step of pseudo_labeler, see configs/_base_/pseudo_labels'
+            raise ValueError(f'model.test_cfg.{name} is not an option of {type(self).__name__}{remedy}')
         sources = (SEGMENTATION, MAPS) if self.segments else (MAPS,)
         for name, allowed in (('upsample', tuple(RESIZERS)), ('pseudo_source', sources)):
             if self.test_cfg[name] not in allowed:
-                raise ValueError(f'test_cfg.{name} has to be one of {allowed}, got {self.test_cfg[name]!r}')
+                raise ValueError(f'model.test_cfg.{name} has to be one of {allowed}, got {self.test_cfg[name]!r}')
         _check_views(self.test_cfg['views'])
 
     @abstractmethod
@@ -116,9 +121,14 @@ class WeakSegmentor(BaseSegmentor):
         return SEGMENTATION if self.segments else MAPS
 
     @property
-    def patch_size(self) -> int:
-        """Pixels of one cell of the network's input grid; views have sides of whole cells."""
-        return getattr(self.backbone, 'patch_size', 1)
+    def size_divisor(self) -> int:
+        """What the sides of resized views are multiples of, in pixels."""
+        return self.view_divisor or getattr(self.backbone, 'patch_size', 1)
+
+    @property
+    def pseudo_inputs(self) -> tuple[str, str]:
+        """Outputs that :meth:`pseudo_label` reads."""
+        return 'scores', 'maps' if self.test_cfg['pseudo_source'] == MAPS else 'logits'
 
     def presumed_labels(self, scores: Tensor) -> Tensor:
         """Image labels (B, K) that a pseudo labeler and refiners go by without true ones, from image scores (B, K)."""
@@ -140,7 +150,7 @@ class WeakSegmentor(BaseSegmentor):
         """
         views = self.test_cfg['views'] or dict(scales=(1,))
         scales = views['scales'] if self.fuses_at_input_size else sorted(views['scales'], reverse=True)
-        rescale = partial(rescale_bilinear, divisor=self.patch_size)
+        rescale = partial(rescale_bilinear, divisor=self.size_divisor)
         fusions: dict[str, Fusion] = {}
         for _, outputs in iter_views(
             self.network_outputs, inputs, scales, flip=views.get('flip', False), rescale=rescale
@@ -281,9 +291,9 @@ def refuse_pretrained(pretrained: str | None) -> None:
 def _check_views(views: dict | None) -> None:
     if views is None:
         return
-    unknown = set(views) - {'scales', 'flip'}
-    if unknown or not views.get('scales') or min(views['scales']) <= 0:
-        raise ValueError(f'test_cfg.views needs positive scales and may have flip=True, got {views}')
+    unknown, scales = set(views) - {'scales', 'flip'}, views.get('scales')
+    if unknown or not isinstance(scales, Sequence) or not scales or min(scales) <= 0:
+        raise ValueError(f'model.test_cfg.views needs positive scales and may have flip=True, got {views}')
 
 
 def first_view(inputs: Tensor | dict[str, Tensor]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from mmengine.dataset import pseudo_collate
 
@@ -93,3 +94,13 @@ def test_a_training_pipeline_of_two_strengths() -> None:
     assert (mask[top:bottom, left:right] == 1).all()
     assert (mask == 255).sum() == mask.numel() - (bottom - top) * (right - left)
     assert sample.flip
+
+
+def test_a_flip_after_the_box_is_refused() -> None:
+    steps = [dict(type='RandomPadCrop', size=16), dict(type='RandomFlip', prob=1.0), dict(type='PackWeakInputs')]
+    results = results_of()
+    results['img'] = results['img'].astype(np.uint8)
+    for step in steps[:2]:
+        results = TRANSFORMS.build(step).transform(results)
+    with pytest.raises(ValueError, match=r'flipped after RandomPadCrop.*put the flip before'):
+        TRANSFORMS.build(steps[2]).transform(results)

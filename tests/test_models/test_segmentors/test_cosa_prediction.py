@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from cosa_cases import LABELS, PATCH, SIZE, build_cosa, make_samples
+from cosa_cases import LABELS, SIZE, build_cosa, make_samples
 from mmengine.runner.checkpoint import load_state_dict
 from PIL import Image
 from tiny_configs import write_data
@@ -47,7 +47,7 @@ def plain_outputs(model, images: Tensor, stream='assignment', aux=False, views=N
     size, flip = images.shape[-2:], bool(views and views['flip'])
     maps, logits, scores = [], 0, []
     for scale in views['scales'] if views else (1.0,):
-        grid = [round(scale * side / PATCH) * PATCH for side in size]
+        grid = [int(scale * side) for side in size]
         image = half_pixel(images, grid)
         seen = [getattr(model, stream)(image)]
         seen += [getattr(model, stream)(image.flip(-1))] if flip else []

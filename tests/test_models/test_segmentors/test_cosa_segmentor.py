@@ -6,11 +6,12 @@ import math
 
 import pytest
 import torch
-from cosa_cases import LABELS, SIZE, build_cosa, make_samples, make_views, total_loss
+from cosa_cases import LABELS, SIZE, build_cosa, cosa_config, make_samples, make_views, total_loss
 from cosa_plain import half_pixel, plain_losses
 
 FOUR = ((1, 0, 0), (0, 1, 1), (0, 0, 0), (1, 1, 1))
 RAW = ('c2s', 'energy', 's2c')
+THRESHOLDS = ('threshold_high', 'threshold_low', 'aux_threshold_high', 'aux_threshold_low')
 
 
 def present(labels) -> list[int]:
@@ -82,7 +83,7 @@ def test_names_gradients_and_weights() -> None:
     model = build_cosa()
     losses = model.loss(make_views(), make_samples(num_present=[1, 2]))
     weighted = {'loss_cls', 'loss_cls_aux', 'loss_c2s', 'loss_s2c', 'loss_energy'}
-    assert losses.keys() == weighted | {*RAW, 'threshold_high', 'threshold_low'}
+    assert losses.keys() == weighted | {*RAW, *THRESHOLDS}
     assert all(value.shape == () and value.isfinite() for value in losses.values())
     for name, weight in dict(c2s=0.1, s2c=0.05, energy=0.05).items():
         torch.testing.assert_close(losses[f'loss_{name}'], weight * losses[name])
@@ -260,3 +261,58 @@ def test_first_iterations_of_a_fresh_model_are_finite() -> None:
     assert all(math.isfinite(value) for value in losses.values())
     total_loss(losses).backward()
     assert all(p.grad.isfinite().all() for p in model.online.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(loss_cls=None), 'loss_cls of CoSA cannot be switched off'),
+        (dict(scales=()), 'scales of CoSA has to be positive numbers'),
+        (dict(loss_c2s=dict(type='CrossEntropyLoss')), 'loss_c2s of CoSA has to be a BalancedCELoss'),
+        (dict(data_preprocessor=dict(type='WeakSegDataPreProcessor')), 'set mean and std of data_preprocessor'),
+        (dict(test_cfg=dict(steam='online')), r'model\.test_cfg\.steam is not an option of CoSA.*stream'),
+        (dict(test_cfg=dict(views=dict(scales=0.5))), r'model\.test_cfg\.views needs positive scales'),
+    ],
+    ids=str,
+)
+def test_mistakes_show_when_the_model_is_built(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_cosa(**changes)
+
+
+def test_one_feature_map_is_not_enough() -> None:
+    backbone = cosa_config()['backbone'] | dict(out_indices=[1])
+    with pytest.raises(ValueError, match=r'backbone\.out_indices of CoSA needs two blocks'):
+        build_cosa(backbone=backbone)
+
+
+@pytest.mark.parametrize('other_geometry', ['size', 'record'])
+def test_views_of_another_geometry_are_refused(other_geometry: str) -> None:
+    model, views, samples = build_cosa(), make_views(), make_samples()
+    if other_geometry == 'size':
+        views['view_2'] = views['view_2'][..., :-4]
+    else:
+        samples = make_samples(record_2=[[0] * 9] * len(LABELS))
+    with pytest.raises(ValueError, match=r'both views in one geometry.*OneOfStrongAug.*in the place of TwoViews'):
+        model.loss(views, samples)
+
+
+def test_a_checkpoint_of_the_whole_model_is_not_copied_over(tmp_path) -> None:
+    trained = build_cosa(seed=3, independent_init=True)
+    torch.save(dict(state_dict=trained.state_dict()), tmp_path / 'cosa.pth')
+    model = build_cosa(init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'cosa.pth')))
+    model.init_weights()
+    for name, value in trained.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_patches_of_the_contrast_have_the_label_of_their_centre() -> None:
+    """The features of a patch say what it shows, not what its corner shows."""
+    model = build_cosa(loss_csc=dict(type='SeparationLoss'))
+    seen = []
+    model.loss_csc.forward = lambda features, mask, perplexity: seen.append(mask) or features.sum() * 0
+    mask = torch.zeros(1, 8, 8, dtype=torch.long)
+    mask[:, 1:4, 1:4] = 2
+    mask[:, 4:, 4:] = 1
+    model.separation(torch.zeros(1, 3, 2, 2), mask, torch.rand(1, 2, 8, 8), (torch.tensor(0.7), torch.tensor(0.25)))
+    assert seen[0].tolist() == [[[2, 0], [0, 1]]]
