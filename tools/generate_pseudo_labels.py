@@ -19,12 +19,11 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import init_dist, is_main_process
 from mmengine.registry import init_default_scope
-from mmengine.runner.checkpoint import load_state_dict
 from mmengine.utils.dl_utils import set_multi_processing
 from torch import nn
 
 from mmwsss.apis import launch
-from mmwsss.apis.testing import read_checkpoint
+from mmwsss.apis.testing import load_weights, read_checkpoint
 from mmwsss.datasets.checks import DatasetError
 from mmwsss.pseudo_labels.export import ExportResult, export_pseudo_labels
 from mmwsss.pseudo_labels.export_data import ExportError, export_dataset_cfg
@@ -90,7 +89,7 @@ def use_steps(cfg: Config, steps: str | None) -> list[dict[str, Any]] | None:
 
 
 def build_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
-    """Model of ``cfg`` with exactly the weights of ``checkpoint``.
+    """Model of ``cfg`` with the weights of ``checkpoint``, see :func:`~mmwsss.apis.testing.load_weights`.
 
     Raises:
         UsageError: the model makes no localization maps, the weights do not belong to it, the file holds none, or a
@@ -105,13 +104,7 @@ def build_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
         except (KeyError, TypeError, ValueError) as error:
             raise launch.UsageError(f'the steps of the pseudo labeler cannot be built: {error}') from error
     model = MODELS.build(cfg.model)
-    content = read_checkpoint(checkpoint)
-    weights = content.get('state_dict', content)
-    try:
-        load_state_dict(model, {name.removeprefix('module.'): value for name, value in weights.items()}, strict=True)
-    except (RuntimeError, AttributeError) as error:
-        text = ' '.join(str(error).split())
-        raise launch.UsageError(f'checkpoint {checkpoint} does not fit the model of the config: {text}') from error
+    load_weights(model, read_checkpoint(checkpoint), checkpoint)
     return model.to(device)
 
 

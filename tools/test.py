@@ -10,19 +10,18 @@ from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from mmseg.evaluation import IoUMetric
 from rich.console import Console
 from rich.table import Table
 
 from mmwsss.apis import launch
-from mmwsss.apis.testing import run_test
+from mmwsss.apis.testing import innermost, run_test
 from mmwsss.evaluation import WSSSMetric
 from mmwsss.evaluation.protocols import GRAMMAR, parse_protocols, protocol_of_score
-from mmwsss.evaluation.record import protocol_from_scores, write_metrics_json
+from mmwsss.evaluation.record import protocol_from_scores, views_in_words, write_metrics_json
 from mmwsss.evaluation.voc_archive import ArchiveError, check_voc_classes
-from mmwsss.models.segmentors.protocol_segmentor import DEFAULT_REFINERS
+from mmwsss.models.segmentors.protocol_segmentor import DEFAULT_REFINERS, ProtocolSegmentor
 from mmwsss.pseudo_labels.export_data import lacks_masks, without_annotations
 from mmwsss.pseudo_labels.labeler import PseudoLabeler
 from mmwsss.registry import DATASETS, METRICS
@@ -114,14 +113,18 @@ def check_image_labels(runner: Runner, protocols: list[str]) -> None:
         )
 
 
-def protocol_in_words(args: argparse.Namespace, runner: Runner, scores: dict[str, float]) -> str | None:
-    """What the scores were made with; None where their names say it."""
+def protocol_in_words(args: argparse.Namespace, runner: Runner, scores: dict[str, float]) -> str:
+    """What the scores were made with: views, protocols, image labels, and the network where there are several."""
+    model = innermost(runner.model)
+    settings, scales = getattr(model, 'test_cfg', None) or {}, None
     if args.tta:
-        return protocol_from_scores(scores, 'test time augmentation')
-    if args.protocol and any(protocol.multi_scale for protocol in parse_protocols(args.protocol)):
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        return protocol_from_scores(scores, f'ms at scales {", ".join(f"{scale:g}" for scale in model.scales)}')
-    return None
+        scales = 'test time augmentation'
+        if settings.get('views'):
+            scales += f' of {views_in_words(settings["views"])}'
+    elif args.protocol and any(protocol.multi_scale for protocol in parse_protocols(args.protocol)):
+        wrapper = next(part for part in runner.model.modules() if isinstance(part, ProtocolSegmentor))
+        scales = f'ms at scales {", ".join(f"{scale:g}" for scale in wrapper.scales)}'
+    return protocol_from_scores(scores, scales, settings)
 
 
 def print_protocols(scores: dict[str, float]) -> None:

@@ -18,6 +18,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from mmwsss.datasets.checks import DatasetError
+from mmwsss.engine.loops import BEST_STREAM, DEFAULT_SELECT
 
 # Keys the runner reads from the config besides its own arguments; absent ones may be set on the command line too.
 _RUNNER_KEYS = (
@@ -163,7 +164,8 @@ def check_training(cfg: Config) -> None:
     """Check what would otherwise fail only after data and model were built.
 
     Raises:
-        UsageError: mixed precision without a GPU, or a file of weights that is not there.
+        UsageError: mixed precision without a GPU, a file of weights that is not there, or the best checkpoint is to be
+            kept by a score that validation does not make.
     """
     if _type_name(cfg.optim_wrapper.get('type')) == 'AmpOptimWrapper' and get_device() in ('cpu', 'mps'):
         raise UsageError(
@@ -173,6 +175,7 @@ def check_training(cfg: Config) -> None:
         cfg.load_from = find_checkpoint(cfg.load_from, 'load_from')
     for key, path in _pretrained_files(cfg.model, 'model'):
         find_checkpoint(path, key)
+    _check_best_stream(cfg)
 
 
 def find_checkpoint(path: str, what: str = 'checkpoint') -> str:
@@ -235,6 +238,25 @@ def _pretrained_files(node: Any, key: str) -> Iterator[tuple[str, str]]:
     elif isinstance(node, list | tuple):
         for index, child in enumerate(node):
             yield from _pretrained_files(child, f'{key}.{index}')
+
+
+def _check_best_stream(cfg: Config) -> None:
+    """Raise UsageError where ``save_best`` names a score of TwoStreamValLoop that it is not set up to make."""
+    wanted = (cfg.get('default_hooks', {}).get('checkpoint') or {}).get('save_best') or ()
+    loop = cfg.get('val_cfg') or {}
+    select = loop.get('select', DEFAULT_SELECT)
+    known = [select] if isinstance(select, str) else list(select)
+    for score in [wanted] if isinstance(wanted, str) else wanted:
+        prefix, _, name = score.partition('/')
+        if prefix != BEST_STREAM:
+            continue
+        if _type_name(loop.get('type')) != 'TwoStreamValLoop':
+            raise UsageError(f'default_hooks.checkpoint.save_best {score} needs val_cfg.type=TwoStreamValLoop')
+        if name not in known:
+            raise UsageError(
+                f'default_hooks.checkpoint.save_best {score}: val_cfg.select has no {name}, only {", ".join(known)}; '
+                'add it there'
+            )
 
 
 def _distribute_on_cpu(cfg: Config) -> None:

@@ -11,6 +11,10 @@ from torch import nn
 from mmwsss.datasets.samplers import ResumableInfiniteSampler
 from mmwsss.registry import LOOPS
 
+BEST_STREAM = 'best_stream'  # what scores and notes in the message hub are named after
+DEFAULT_STREAMS = ('assignment', 'online')
+DEFAULT_SELECT = 'pseudo_mIoU+tags'
+
 
 @LOOPS.register_module()
 class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
@@ -63,8 +67,9 @@ class TwoStreamValLoop(ValLoop):
 
     The model predicts with the network that its attribute ``stream`` names. Scores of that stream keep their names,
     those of another one become ``<stream>/<name>``, and ``best_stream/<name>`` is the larger of the scores in
-    ``select``. The stream with the larger first of them is noted as ``best_stream`` in the message hub, and so in the
-    checkpoint that ``CheckpointHook(save_best='best_stream/<name>', rule='greater')`` writes.
+    ``select``. The stream it comes from is logged and noted under the same name in the message hub, that of the first
+    of ``select`` as ``best_stream`` too, and so in the checkpoint that
+    ``CheckpointHook(save_best='best_stream/<name>', rule='greater')`` writes.
 
     Choosing a checkpoint or a stream by the masks of a validation set is supervision by pixels, as in the released
     code. Without ``save_best`` nothing is chosen: the last checkpoint and the configured stream are the result.
@@ -75,29 +80,42 @@ class TwoStreamValLoop(ValLoop):
 
     Raises:
         TypeError: the model has no attribute ``stream``.
+        ValueError: the model has no network of a name in ``streams``, or one of both lists is empty.
         KeyError: a name of ``select`` is not among the scores.
     """
 
     def __init__(
         self,
         *args,
-        streams: Sequence[str] = ('assignment', 'online'),
-        select: str | Sequence[str] = 'pseudo_mIoU+tags',
+        streams: Sequence[str] = DEFAULT_STREAMS,
+        select: str | Sequence[str] = DEFAULT_SELECT,
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.streams = tuple(streams)
         self.select = (select,) if isinstance(select, str) else tuple(select)
-
-    def run(self) -> dict[str, float]:
-        """Validate all streams and return their scores."""
-        runner = self.runner
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if not (self.streams and self.select):
+            raise ValueError('TwoStreamValLoop: streams and select in val_cfg need a name each, one is empty')
+        model = self._model
         if not hasattr(model, 'stream'):
             raise TypeError(
                 f'TwoStreamValLoop needs a model with an attribute stream, {type(model).__name__} has none; set '
                 "val_cfg=dict(type='ValLoop')"
             )
+        if missing := [stream for stream in self.streams if not hasattr(model, stream)]:
+            raise ValueError(
+                f'TwoStreamValLoop: val_cfg.streams names {missing[0]!r}, {type(model).__name__} has no such network; '
+                f'remove it, the default is {DEFAULT_STREAMS}'
+            )
+
+    @property
+    def _model(self) -> nn.Module:
+        model = self.runner.model
+        return model.module if is_model_wrapper(model) else model
+
+    def run(self) -> dict[str, float]:
+        """Validate all streams and return their scores."""
+        runner, model = self.runner, self._model
         runner.call_hook('before_val')
         runner.call_hook('before_val_epoch')
         runner.model.eval()
@@ -130,7 +148,12 @@ class TwoStreamValLoop(ValLoop):
             if missing:
                 known = ', '.join(found[missing[0]])
                 raise KeyError(f'TwoStreamValLoop: select names {name!r}, the scores of {missing[0]} are {known}')
-            scores[f'best_stream/{name}'] = max(values[name] for values in found.values())
-        best = max(found, key=lambda stream: found[stream][self.select[0]])
-        self.runner.message_hub.update_info('best_stream', best)
+            values = {stream: own[name] for stream, own in found.items()}
+            best = max(values, key=values.get)
+            key = f'{BEST_STREAM}/{name}'
+            scores[key] = values[best]
+            self.runner.message_hub.update_info(key, best)
+            if name == self.select[0]:
+                self.runner.message_hub.update_info(BEST_STREAM, best)
+            self.runner.logger.info(f'{key}: {best}')
         return scores

@@ -75,29 +75,53 @@ def circumstances(device: str | torch.device | None = None) -> dict[str, Any]:
     }
 
 
-def protocol_from_scores(metrics: Iterable[str], scales: str | None = None) -> str:
+def protocol_from_scores(
+    metrics: Iterable[str], scales: str | None = None, settings: Mapping[str, Any] | None = None
+) -> str:
     """Protocol in words, read from the score names: which views were used, and for what ground-truth image labels.
 
     Args:
         metrics: names of scores, or a mapping from them.
-        scales: what to say about the views; by default 'single scale', or 'several scales' where a score of a protocol
-            with 'ms' is among ``metrics``.
+        scales: what to say about the views; by default those of ``settings``, or 'several scales' where a score of a
+            protocol with 'ms' is among ``metrics``.
+        settings: ``test_cfg`` of the model: ``views`` (not used by scores of protocols, which have their own),
+            ``stream`` and ``cam_head`` are told where they are set.
 
     >>> protocol_from_scores({'seg_mIoU': 50.0, 'maps_mIoU+tags': 60.0})
     'single scale; image labels used for: maps'
     >>> protocol_from_scores({'ss_mIoU': 50.0, 'ms+flip+tags_mIoU': 60.0}, 'ms at scales 0.5, 1')
     'ms at scales 0.5, 1; protocols: ss, ms+flip+tags; image labels used for: ms+flip+tags'
+    >>> protocol_from_scores({'seg_mIoU': 50.0}, settings=dict(views=dict(scales=(1, 0.5), flip=True), stream='online'))
+    'scales 1, 0.5 with mirror images; image labels used for: nothing; stream: online'
     """
+    settings = settings or {}
     names = [name.rsplit('/', 1)[-1] for name in metrics]
     protocols = [protocol for name in names if (protocol := protocol_of_score(name)) is not None]
     used = [name.split('_')[0] for name in names if name.endswith(_TAGS)]
     used += [protocol.name for protocol in protocols if protocol.tags]
     if scales is None:
-        scales = 'several scales' if any(protocol.multi_scale for protocol in protocols) else 'single scale'
+        several = any(protocol.multi_scale for protocol in protocols)
+        scales = 'several scales' if several else views_in_words(None if protocols else settings.get('views'))
     parts = [scales]
     if protocols:
         parts.append(f'protocols: {", ".join(protocol.name for protocol in protocols)}')
-    return '; '.join([*parts, f'image labels used for: {", ".join(dict.fromkeys(used)) or "nothing"}'])
+    parts.append(f'image labels used for: {", ".join(dict.fromkeys(used)) or "nothing"}')
+    if settings.get('stream'):
+        parts.append(f'stream: {settings["stream"]}')
+    if settings.get('cam_head'):
+        parts.append(f'maps of {settings["cam_head"]}')
+    return '; '.join(parts)
+
+
+def views_in_words(views: Mapping[str, Any] | None) -> str:
+    """The option ``test_cfg.views`` of a segmentor in words, None being the image as it comes.
+
+    >>> views_in_words(dict(scales=(1.0, 0.5), flip=True))
+    'scales 1, 0.5 with mirror images'
+    """
+    scales = [f'{scale:g}' for scale in (views or {}).get('scales', (1,))]
+    words = 'single scale' if scales == ['1'] else f'scales {", ".join(scales)}'
+    return f'{words} with mirror images' if (views or {}).get('flip', False) else words
 
 
 def git_revision() -> dict[str, Any] | None:

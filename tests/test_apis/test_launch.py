@@ -95,6 +95,35 @@ def test_mistakes_name_the_other_ranks(monkeypatch, capsys):
     assert capsys.readouterr().err == 'error: nothing works\n'
 
 
+def with_save_best(save_best, **val_cfg):
+    hooks = {'checkpoint': {'type': 'CheckpointHook', 'save_best': save_best}}
+    cfg = Config({'model': {}, 'optim_wrapper': {'type': 'OptimWrapper'}, 'default_hooks': hooks})
+    cfg.val_cfg = val_cfg or None
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ('save_best', 'val_cfg', 'message'),
+    [
+        ('best_stream/a', {}, r'save_best best_stream/a needs val_cfg\.type=TwoStreamValLoop'),
+        (['a', 'best_stream/a'], {'type': 'ValLoop', 'select': 'a'}, r'best_stream/a needs val_cfg\.type=TwoS'),
+        ('best_stream/a', {'type': 'TwoStreamValLoop'}, r'val_cfg\.select has no a, only pseudo_mIoU\+tags; add it'),
+        (['best_stream/a', 'best_stream/b'], {'type': 'TwoStreamValLoop', 'select': ['c', 'a']}, 'no b, only c, a'),
+    ],
+)
+def test_best_checkpoints_of_streams_that_are_not_scored(save_best, val_cfg, message):
+    with pytest.raises(launch.UsageError, match=message) as caught:
+        launch.check_training(with_save_best(save_best, **val_cfg))
+    assert '\n' not in str(caught.value)
+
+
+def test_best_checkpoints_that_validation_can_tell():
+    launch.check_training(with_save_best('seg_mIoU', type='ValLoop'))
+    launch.check_training(with_save_best('best_stream/pseudo_mIoU+tags', type='mmwsss.TwoStreamValLoop'))
+    launch.check_training(with_save_best(['best_stream/a'], type='TwoStreamValLoop', select='a'))
+    launch.check_training(with_save_best(None))
+
+
 def test_pretrained_weights_are_looked_for():
     backbone = {'type': 'V', 'init_cfg': {'type': 'Pretrained', 'checkpoint': 'gone.pth'}}
     cfg = Config({'model': {'teachers': [{'backbone': backbone}]}, 'optim_wrapper': {'type': 'OptimWrapper'}})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import logging
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,7 +94,11 @@ def test_resuming_continues_both_networks(make_runner, assert_same_state, tmp_pa
 def test_a_wrapped_model_is_unwrapped() -> None:
     model = TwoNets()
     runner = SimpleNamespace(
-        model=nn.DataParallel(model), iter=6, optim_wrapper=SimpleNamespace(should_update=lambda: True)
+        model=nn.DataParallel(model),
+        iter=6,
+        max_iters=9,
+        param_schedulers=None,
+        optim_wrapper=SimpleNamespace(should_update=lambda: True),
     )
     hook = AssignmentHook()
     hook.before_train(runner)
@@ -100,6 +106,34 @@ def test_a_wrapped_model_is_unwrapped() -> None:
     hook.after_train_iter(runner, 6)
     assert model.iteration == 6
     assert len(model.updates) == 1
+
+
+@pytest.mark.parametrize(
+    ('scheduled', 'warmup', 'expected'),
+    [
+        (3, 2, []),
+        (3, 3, []),  # a warm-up for the whole training is meant so
+        (20, 3, [r'scheduled for 20 iterations, training takes 3; set param_scheduler\.1\.max_iters=3']),
+        (3, 4, [r'warm-up of the model takes 4 iterations, training 3; set model\.warmup_iters']),
+        (2, 9, [r'param_scheduler\.1\.max_iters=3', r'set model\.warmup_iters']),
+    ],
+)
+def test_other_lengths_of_training_are_mentioned_once(
+    make_runner, monkeypatch, scheduled: int, warmup: int, expected: list[str]
+) -> None:
+    lines = []
+    monkeypatch.setattr(
+        'mmwsss.engine.hooks.assignment_hook.print_log', lambda line, logger, level: lines.append((line, level))
+    )
+    model = TwoNets()
+    model.warmup_iters = warmup
+    schedulers = [dict(type='ConstantLR', by_epoch=False), dict(type='WarmupPolyLR', max_iters=scheduled)]
+    make_runner(3, model=model, custom_hooks=[dict(type='AssignmentHook')], param_scheduler=schedulers).train()
+    assert model.iterations == [0, 1, 2]
+    assert len(lines) == len(expected)
+    for (line, level), pattern in zip(lines, expected):
+        assert re.search(pattern, line)
+        assert level == logging.WARNING
 
 
 def test_a_model_without_assignment_network_is_refused(make_runner) -> None:

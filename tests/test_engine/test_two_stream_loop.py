@@ -14,6 +14,8 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from mmwsss.apis.testing import noted_stream
+
 NAME = 'pseudo_mIoU+tags'
 
 
@@ -23,6 +25,7 @@ class Scripted(BaseModel):
     def __init__(self, script: dict[str, Sequence[float]], stream: str = 'assignment') -> None:
         super().__init__()
         self.layer = nn.Linear(4, 1)
+        self.assignment, self.online = nn.Identity(), nn.Identity()
         self.script = script
         self.stream = stream
         self.trained = 0
@@ -145,6 +148,34 @@ def test_the_best_checkpoint_names_its_stream(make_val_runner, tmp_path: Path) -
     assert (folder / 'iter_3.pth').exists()
 
 
+def test_every_score_notes_and_logs_its_own_stream(make_val_runner, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(Mean, 'compute_metrics', lambda self, results: {NAME: results[0], 'a/b': -results[0]})
+    names = [f'best_stream/{NAME}', 'best_stream/a/b']
+    checkpoint = dict(type='CheckpointHook', by_epoch=False, interval=1, save_best=names, rule='greater')
+    model = Scripted(dict(assignment=[30.0], online=[20.0]))
+    hooks = dict(logger=None, timer=None, checkpoint=checkpoint)
+    runner = make_val_runner(1, model=model, val_cfg=dict(select=[NAME, 'a/b']), default_hooks=hooks)
+    lines = []
+    monkeypatch.setattr(runner.logger, 'info', lines.append)
+    runner.train()
+    assert [line for line in lines if str(line).startswith('best_stream')] == [
+        f'best_stream/{NAME}: assignment',
+        'best_stream/a/b: online',
+    ]
+    found = {}
+    for path in (tmp_path / 'work').glob('best_*'):
+        content = torch.load(path, weights_only=False)
+        notes = content['message_hub']['runtime_info']
+        assert [notes[key] for key in ('best_stream', *names)] == ['assignment', 'assignment', 'online']
+        found[path.name] = noted_stream(content, str(path))
+    assert found == {
+        f'best_best_stream_{NAME}_iter_1.pth': 'assignment',
+        'best_best_stream_a_b_iter_1.pth': 'online',
+    }
+    assert noted_stream(content, 'iter_1.pth') == 'assignment'
+    assert noted_stream(dict(state_dict={}), 'best_best_stream_a_b_iter_1.pth') is None
+
+
 def test_the_stream_is_restored_after_an_error(make_val_runner) -> None:
     model = Scripted(dict(assignment=[1.0], online=[]))
     runner = make_val_runner(1, model=model)
@@ -164,3 +195,14 @@ def test_unknown_scores_are_refused(make_val_runner) -> None:
 def test_models_of_one_stream_are_refused(make_val_runner) -> None:
     with pytest.raises(TypeError, match='needs a model with an attribute stream, Net has none'):
         make_val_runner(1).train()
+
+
+def test_settings_are_checked_before_training(make_val_runner) -> None:
+    for settings, message in (
+        (dict(streams=('assignment', 'teacher')), r"streams names 'teacher', Scripted has no such network"),
+        (dict(select=[]), r'streams and select in val_cfg need a name each'),
+    ):
+        model = Scripted(dict(assignment=[1.0], online=[1.0]))
+        with pytest.raises(ValueError, match=message):
+            make_val_runner(1, model=model, val_cfg=settings).train()
+        assert model.trained == 0

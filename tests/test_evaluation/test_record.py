@@ -90,6 +90,27 @@ def test_protocols_of_scores_are_mentioned():
     assert protocol_from_scores({'ss_mIoU': 1.0}) == 'single scale; protocols: ss; image labels used for: nothing'
 
 
+@pytest.mark.parametrize(
+    ('settings', 'views', 'rest'),
+    [
+        (dict(views=None, bg_setting=0.3), 'single scale', ''),
+        (dict(views=dict(scales=(1.0,), flip=True)), 'single scale with mirror images', ''),
+        (dict(views=dict(scales=(1.0, 0.5))), 'scales 1, 0.5', ''),
+        (
+            dict(views=dict(scales=(1, 0.75), flip=True), stream='online', cam_head='aux_head'),
+            'scales 1, 0.75 with mirror images',
+            '; stream: online; maps of aux_head',
+        ),
+    ],
+)
+def test_views_and_networks_of_the_model_are_told(settings, views, rest):
+    labels = 'image labels used for: maps'
+    assert protocol_from_scores(['maps_mIoU+tags'], settings=settings) == f'{views}; {labels}{rest}'
+    assert protocol_from_scores(['maps_mIoU+tags'], 'tta', settings) == f'tta; {labels}{rest}'
+    own_views = protocol_from_scores(['ss_mIoU'], settings=settings)
+    assert own_views == f'single scale; protocols: ss; image labels used for: nothing{rest}'
+
+
 def test_git_revision(tmp_path, monkeypatch):
     def git(*arguments):
         identity = ['-c', 'user.name=a', '-c', 'user.email=a@b.c']

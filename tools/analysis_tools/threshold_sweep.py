@@ -110,26 +110,32 @@ def summarize(curves: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def draw(summary: dict[str, dict[str, Any]], title: str, path: Path) -> None:
-    """Write the curves as a picture; the best setting of each is marked."""
+    """Write the curves as a picture; the best setting of each is marked.
+
+    Thresholds, and factors on a background score on a logarithmic axis, have a panel each where there are both.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.2), layout='constrained')
+    kinds = sorted({curve['background_channel'] for curve in summary.values()})
+    figure = Figure(figsize=(6.4 * len(kinds), 4.2), layout='constrained')
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name, curve in summary.items():
-        best = curve['best']
-        (line,) = axes.plot(curve['settings'], curve['mIoU'], marker='.', label=name)
-        axes.plot(best['setting'], best['mIoU'], marker='o', fillstyle='none', color=line.get_color())
-        label = f'{best["mIoU"]:.2f} at {best["setting"]:g}'
-        axes.annotate(label, (best['setting'], best['mIoU']), (0, 8), textcoords='offset points', ha='center')
-    positive = all(setting > 0 for curve in summary.values() for setting in curve['settings'])
-    if positive and any(curve['background_channel'] for curve in summary.values()):
-        axes.set_xscale('log')
-    axes.set(xlabel='background setting', ylabel='mIoU (%)', title=title)
-    axes.margins(y=0.15)
-    axes.grid(alpha=0.3)
-    axes.legend()
+    figure.suptitle(title)
+    for position, has_background in enumerate(kinds, start=1):
+        axes = figure.add_subplot(1, len(kinds), position)
+        curves = {name: curve for name, curve in summary.items() if curve['background_channel'] == has_background}
+        for name, curve in curves.items():
+            best = curve['best']
+            (line,) = axes.plot(curve['settings'], curve['mIoU'], marker='.', label=name)
+            axes.plot(best['setting'], best['mIoU'], marker='o', fillstyle='none', color=line.get_color())
+            label = f'{best["mIoU"]:.2f} at {best["setting"]:g}'
+            axes.annotate(label, (best['setting'], best['mIoU']), (0, 8), textcoords='offset points', ha='center')
+        if has_background and all(setting > 0 for curve in curves.values() for setting in curve['settings']):
+            axes.set_xscale('log')
+        axes.set(xlabel='factor on the background score' if has_background else 'threshold', ylabel='mIoU (%)')
+        axes.margins(y=0.15)
+        axes.grid(alpha=0.3)
+        axes.legend()
     with replacing(path) as temporary:
         figure.savefig(temporary, format='png', dpi=120)
 
@@ -158,7 +164,7 @@ def main() -> None:
     record = {
         'curves': summary,
         'split': args.split,
-        'protocol': protocol_from_scores(scores),
+        'protocol': protocol_from_scores(scores, settings=model.test_cfg),
         'config': {'filename': cfg.filename, 'sha256': config_sha256(cfg)},
         'checkpoint': checkpoint,
         **circumstances(),
