@@ -16,7 +16,7 @@ model = dict(
     head=dict(num_classes=81),
     aux_head=dict(num_classes=81),
     decode_head=dict(num_classes=81),
-    threshold=dict(rows=400),
+    threshold=dict(rows=400, high=0.65),
     aux_threshold=dict(rows=400),
     warmup_iters=10000,
 )
