@@ -196,7 +196,7 @@ def test_bad_settings(settings: dict, message: str) -> None:
 def test_maps_that_do_not_fit() -> None:
     threshold = make()
     before = threshold.queue.clone()
-    with pytest.raises(ValueError, match=r'made for maps of \(32, 48\), got \(48, 32\); set size to the training crop'):
+    with pytest.raises(ValueError, match=r'made for maps of \(32, 48\), got \(48, 32\); set model\.threshold\.size'):
         threshold(make_maps(0, size=(48, 32)))
     with pytest.raises(ValueError, match='rows=6 for 7 images of one step; set rows higher'):
         threshold(make_maps(0, batch=7))

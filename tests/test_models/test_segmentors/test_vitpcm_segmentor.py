@@ -258,5 +258,5 @@ def test_a_pseudo_labeler_needs_the_image_file(spreading, make_samples) -> None:
 
 
 def test_a_moved_option_is_named(build) -> None:
-    with pytest.raises(ValueError, match=r'test_cfg\.refiner is not an option; refine by a Refine step'):
+    with pytest.raises(ValueError, match=r'test_cfg\.refiner is not an option of ViTPCM; refine by a Refine step'):
         build(test_cfg=dict(refiner=dict(type='DenseCRF')))
