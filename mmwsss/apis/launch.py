@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import atexit
+import logging
 import difflib
 import inspect
 import os
@@ -56,16 +58,28 @@ def run_cli(main: Callable[[], None]) -> None:
     """Run ``main``; a mistake of the user ends the program with status 2 and a message instead of a traceback,
     which names the process where it is not the first.
 
-    A process group is left in order: the threads of one that is torn down by the interpreter's exit can abort it.
+    Processes of a distributed run wait for each other at the end and leave without the interpreter's teardown, in which
+    threads of the process group that something still refers to can abort a run that is complete.
     """
     try:
         main()
         if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.barrier()
             torch.distributed.destroy_process_group()
+            _leave()
     except (UsageError, DatasetError) as error:
         rank = _env_rank()
         print(f'error{f" on rank {rank}" if rank else ""}: {error}', file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+def _leave() -> None:
+    """End this process with status 0 after its exit handlers, without destroying what the interpreter holds."""
+    atexit._run_exitfuncs()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
