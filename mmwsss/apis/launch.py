@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import logging
 import difflib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
