@@ -27,7 +27,7 @@ def make_config(data_root: Path, tmp_path: Path):
         cfg = tiny_config(CONFIGS / 'vitpcm_shapes.py', data_root, tmp_path / name, num_workers=num_workers)
         cfg.model.backbone.drop_rate = 0.3
         cfg.model.neck.dropout = cfg.model.head.dropout = 0.3
-        cfg.model.et_teacher = 'eval'
+        cfg.model.teacher = 'eval'
         (views,) = [step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'TwoViews']
         assert views.color
         views.crop_prob = 0.5

@@ -123,7 +123,7 @@ def test_other_lengths_of_training_are_mentioned_once(
 ) -> None:
     lines = []
     monkeypatch.setattr(
-        'mmwsss.engine.hooks.assignment_hook.print_log', lambda line, logger, level: lines.append((line, level))
+        'mmwsss.engine.hooks.iteration_hook.print_log', lambda line, logger, level: lines.append((line, level))
     )
     model = TwoNets()
     model.warmup_iters = warmup

@@ -20,6 +20,6 @@ model = dict(
     loss_mce=dict(type='MultiLabelClsLoss', eps=1e-7, loss_weight=1.0),
     loss_reg=dict(type='ClassifierL2', factor=0.01),
     loss_et=dict(type='EquivarianceLoss', use_labels=True, eps=1e-7, loss_weight=1.0),
-    et_teacher='eval',
+    teacher='eval',
     test_cfg=dict(bg_setting=1.0, use_image_labels=True, upsample='align_corners'),
 )

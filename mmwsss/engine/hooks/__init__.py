@@ -1,9 +1,17 @@
 """Hooks."""
 
 from .assignment_hook import AssignmentHook
+from .iteration_hook import IterationHook
 from .iteration_seed_hook import IterationSeedHook
 from .panel_hook import PanelHook
 from .pseudo_label_hook import PseudoLabelExportHook
 from .two_phase_hook import TwoPhaseTrainHook
 
-__all__ = ['AssignmentHook', 'IterationSeedHook', 'PanelHook', 'PseudoLabelExportHook', 'TwoPhaseTrainHook']
+__all__ = [
+    'AssignmentHook',
+    'IterationHook',
+    'IterationSeedHook',
+    'PanelHook',
+    'PseudoLabelExportHook',
+    'TwoPhaseTrainHook',
+]

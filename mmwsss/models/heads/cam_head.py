@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from mmwsss.registry import MODELS, POOLINGS
 
 DETACH = ('none', 'features', 'weights', 'all')
+POOLED = ('features', 'maps')
 
 
 @MODELS.register_module()
@@ -19,15 +20,16 @@ class CAMHead(BaseModule):
         in_channels: channels of the patch features.
         num_classes: classes including the background, which has no channel here.
         dropout: rate before the classifier, for the image logits only.
-        pooling: config of a registered pooling, applied to the features before the classifier; so with max pooling
-            (CoSA) an image logit is not the peak of its map.
+        pooling: config of a registered pooling.
+        pool: what is pooled, 'features' before the classifier, so that with max pooling (CoSA) an image logit is not
+            the peak of its map; or 'maps', so that a pooling that selects patches does so for every class.
         detach: what of the maps takes no gradient, 'none', 'features', 'weights' or 'all' ('none', 'feat', 'cls' and
             'all' in the code of CoSA); image logits always pass gradients to both.
         init_std: the classifier starts from N(0, ``init_std``), with None from PyTorch's default draw (CoSA).
         init_cfg: how ``init_weights`` starts; without it the classifier keeps its first draw.
 
     Raises:
-        ValueError: unknown ``detach``.
+        ValueError: unknown ``detach`` or ``pool``.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class CAMHead(BaseModule):
         num_classes: int,
         dropout: float = 0.0,
         pooling: dict | None = None,
+        pool: str = 'features',
         detach: str = 'none',
         init_std: float | None = 0.01,
         init_cfg: dict | None = None,
@@ -43,9 +46,12 @@ class CAMHead(BaseModule):
         super().__init__(init_cfg)
         if detach not in DETACH:
             raise ValueError(f'CAMHead.detach has to be one of {DETACH}, got {detach!r}')
+        if pool not in POOLED:
+            raise ValueError(f'CAMHead.pool has to be one of {POOLED}, got {pool!r}')
         self.in_channels = in_channels
         self.num_classes = num_classes
         self.detach = detach
+        self.pool = pool
         self.dropout = nn.Dropout(dropout)
         self.pooling = POOLINGS.build(pooling or dict(type='GlobalAveragePooling'))
         self.classifier = nn.Conv2d(in_channels, num_classes - 1, 1, bias=False)
@@ -62,5 +68,17 @@ class CAMHead(BaseModule):
         return F.conv2d(features, weight)
 
     def image_logits(self, features: Tensor) -> Tensor:
-        """Classification logits (B, K): the classifier on the pooled patches of ``features`` (B, D, h, w)."""
+        """Classification logits (B, K) of ``features`` (B, D, h, w): of their pooled patches, or pooled from all."""
+        if self.pool == 'maps':
+            return self.pooling(self.pooled_maps(features))
         return self.classifier(self.dropout(self.pooling(features)[:, :, None, None])).flatten(1)
+
+    def pooled_maps(self, features: Tensor) -> Tensor:
+        """Patch scores (B, K, h, w) that the pooling turns into image logits.
+
+        Raises:
+            ValueError: it pools features, not the scores of classes.
+        """
+        if self.pool != 'maps':
+            raise ValueError("this CAMHead pools features, so that no patch is chosen for a class; set pool='maps'")
+        return self.classifier(self.dropout(features))

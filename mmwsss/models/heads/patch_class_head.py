@@ -47,3 +47,7 @@ class PatchClassHead(BaseModule):
     def image_scores(self, maps: Tensor) -> Tensor:
         """Image scores (B, C) pooled from the softmax ``maps``."""
         return self.pooling(maps)
+
+    def pooled_maps(self, features: Tensor) -> Tensor:
+        """Patch scores (B, C, h, w) that the pooling turns into image scores: the :meth:`maps`."""
+        return self.maps(features)

@@ -6,6 +6,7 @@ from .classifier_l2 import ClassifierL2, classifier_l2
 from .dense_energy import DenseEnergyLoss, boxes_to_regions, dense_energy_loss
 from .equivariance import EquivarianceLoss, equivariance_loss
 from .multilabel import MultiLabelClsLoss, MultiLabelSoftMarginLoss, multilabel_cls_loss
+from .patch_contrast import PatchContrastLoss, patch_contrast_loss, patch_pairs
 from .perplexity import ReliabilityWeights, perplexity, reliability_weights
 from .seg_to_cam import SegToCAMLoss, cam_mask_loss, confident_argmax, normalized_cam_loss, raw_cam_loss
 from .separation import SeparationLoss, separation_loss
@@ -18,6 +19,7 @@ __all__ = [
     'EquivarianceLoss',
     'MultiLabelClsLoss',
     'MultiLabelSoftMarginLoss',
+    'PatchContrastLoss',
     'ReliabilityWeights',
     'SegToCAMLoss',
     'SeparationLoss',
@@ -33,6 +35,8 @@ __all__ = [
     'equivariance_loss',
     'multilabel_cls_loss',
     'normalized_cam_loss',
+    'patch_contrast_loss',
+    'patch_pairs',
     'perplexity',
     'raw_cam_loss',
     'reliability_weights',

@@ -9,32 +9,35 @@ from torch import Tensor, nn
 from mmwsss.registry import MODELS
 
 
-def multilabel_cls_loss(scores: Tensor, labels: Tensor, eps: float = 1e-7) -> Tensor:
-    """Binary cross entropy between image scores and multi-hot labels, averaged over (B, C) (ViT-PCM, L_MCE).
+def multilabel_cls_loss(scores: Tensor, labels: Tensor, eps: float = 1e-7, eps_in_log: bool = True) -> Tensor:
+    """Binary cross entropy between image scores and multi-hot labels, averaged over (B, C) (ViT-PCM and APC, L_MCE).
 
-    Scores are clipped to [eps, 1 - eps] and ``eps`` is added inside the logarithms once more, as Keras does. torch's
-    own binary cross entropy clamps logarithms at -100 instead, which gives other values for saturated softmax scores.
+    Scores are clipped to [eps, 1 - eps]. torch's own binary cross entropy clamps logarithms at -100 instead, which
+    gives other values for saturated softmax scores.
 
     Args:
         scores: (B, C) probabilities, background included when the classifier has one.
         labels: (B, C) multi-hot, same channels.
+        eps_in_log: add ``eps`` inside the logarithms once more, as Keras and so ViT-PCM do.
     """
     p = scores.clamp(eps, 1 - eps)
-    return -(labels * torch.log(p + eps) + (1 - labels) * torch.log(1 - p + eps)).mean()
+    inner = eps if eps_in_log else 0.0
+    return -(labels * torch.log(p + inner) + (1 - labels) * torch.log(1 - p + inner)).mean()
 
 
 @MODELS.register_module()
 class MultiLabelClsLoss(nn.Module):
     """Module form of :func:`multilabel_cls_loss` times ``loss_weight``."""
 
-    def __init__(self, eps: float = 1e-7, loss_weight: float = 1.0) -> None:
+    def __init__(self, eps: float = 1e-7, eps_in_log: bool = True, loss_weight: float = 1.0) -> None:
         super().__init__()
         self.eps = eps
+        self.eps_in_log = eps_in_log
         self.loss_weight = loss_weight
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         # fp32: eps = 1e-7 vanishes beside 1 in half precision
-        return self.loss_weight * multilabel_cls_loss(scores.float(), labels, self.eps)
+        return self.loss_weight * multilabel_cls_loss(scores.float(), labels, self.eps, self.eps_in_log)
 
 
 @MODELS.register_module()

@@ -1,5 +1,6 @@
 """Segmentors: one file a method, whose ``loss`` reads like the paper."""
 
+from .apc import APC
 from .cam import CAMClassifier
 from .cosa import CoSA
 from .cosa_network import CoSANetwork
@@ -9,6 +10,7 @@ from .vitpcm import ViTPCM
 from .weak_segmentor import WeakSegmentor
 
 __all__ = [
+    'APC',
     'CAMClassifier',
     'CoSA',
     'CoSANetwork',

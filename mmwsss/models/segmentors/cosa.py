@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mmwsss.models.losses.dense_energy import boxes_to_regions
 from mmwsss.models.losses.perplexity import ReliabilityWeights
 from mmwsss.models.utils.ema import ema_update_
+from mmwsss.models.utils.idle import zero_gradients
 from mmwsss.ops import RESIZERS, PresentClasses, SampledResize, denormalize, denormalize_to_uint8
 from mmwsss.pseudo_labels import ignore_outside_boxes, min_max_normalize
 from mmwsss.pseudo_labels.segmentation import label_probabilities
@@ -23,7 +24,7 @@ from mmwsss.pseudo_labels.views import Fusion, FusionRule, iter_views
 from mmwsss.registry import MODELS, REFINERS
 
 from .cosa_network import CoSANetwork, StreamOutputs
-from .weak_segmentor import WeakSegmentor, first_view, stack_image_labels
+from .weak_segmentor import WeakSegmentor, first_view, stack_boxes, stack_image_labels, with_background
 
 STREAMS = ('assignment', 'online')
 AUX_SCALES = ('last', 'sum')
@@ -66,6 +67,8 @@ class CoSA(WeakSegmentor):
         reliability: ``ReliabilityWeights`` of the pixels in ``loss_c2s`` (RAW). As described in the paper; not part of
             the released code.
         loss_csc: ``SeparationLoss`` on the online features. As described in the paper; not part of the released code.
+        loss_pce: ``PatchContrastLoss`` on the online features and the maps of the assignment network, whose background
+            is 1 - best class; APC's contrast, not CoSA's.
         warmup_iters: index of the last iteration in which only the classifiers learn.
         warmup: 'skip' computes nothing that the warm-up does not need; 'zero' multiplies the other losses by 0 as the
             official code does. Both leave zero gradients instead of none at the segmentation head, so that its weights
@@ -118,6 +121,7 @@ class CoSA(WeakSegmentor):
         loss_energy: dict | None = None,
         reliability: dict | None = None,
         loss_csc: dict | None = None,
+        loss_pce: dict | None = None,
         warmup_iters: int = 6000,
         warmup: str = 'skip',
         momentum: float = 0.9994,
@@ -164,7 +168,7 @@ class CoSA(WeakSegmentor):
         self.assignment = CoSANetwork(**deepcopy(parts)).requires_grad_(False)
         self.threshold = MODELS.build(threshold)
         self.aux_threshold = MODELS.build(aux_threshold)
-        losses = dict(cls=loss_cls, c2s=loss_c2s, s2c=loss_s2c, energy=loss_energy, csc=loss_csc)
+        losses = dict(cls=loss_cls, c2s=loss_c2s, s2c=loss_s2c, energy=loss_energy, csc=loss_csc, pce=loss_pce)
         for name, config in losses.items():
             setattr(self, f'loss_{name}', None if config is None else MODELS.build(config))
         self.reliability = None if reliability is None else MODELS.build(reliability)
@@ -206,6 +210,11 @@ class CoSA(WeakSegmentor):
     def backbone(self) -> nn.Module:
         """Backbone of the stream that predicts."""
         return getattr(self, self.stream).backbone
+
+    @property
+    def head(self) -> nn.Module:
+        """Classifier on the final tokens of the stream that predicts."""
+        return getattr(self, self.stream).head
 
     def init_weights(self) -> None:
         """Initialise both streams; the assignment network becomes a copy unless ``independent_init``.
@@ -276,13 +285,14 @@ class CoSA(WeakSegmentor):
             swapped['energy'] = self.energy(probabilities, strong, masks[0], boxes)
             swapped['s2c'] = self.segmentation_to_cam(online, assigned, present, target_size)
             swapped['csc'] = self.separation(online.features, masks[0], assigned.cam, thresholds[0])
+            swapped['pce'] = self.patch_contrast(online.features, assigned.cam, present)
         for name, value in swapped.items():
             if value is not None:
                 if weight := getattr(self, f'loss_{name}').loss_weight:
                     log[name] = value.detach() / weight
                 losses[f'loss_{name}'] = 0.0 * value if idle else value
         if skipped or (self.loss_c2s is None and self.loss_energy is None):
-            losses['loss_idle'] = self._zero_gradients()
+            losses['loss_idle'] = zero_gradients(self.online.decode_head)
         return losses | log
 
     @torch.no_grad()
@@ -395,6 +405,14 @@ class CoSA(WeakSegmentor):
         perplexity = measure.perplexity(_half_pixel(cam, size).amax(dim=1), sum(thresholds) / 2)
         return self.loss_csc(features, labels, perplexity)
 
+    def patch_contrast(self, features: Tensor, cam: Tensor, present: PresentClasses) -> Tensor | None:
+        """L_PCE: contrast of online features (B, D, h, w) between patches that the maps are confident of (APC)."""
+        if self.loss_pce is None:
+            return None
+        maps = _half_pixel(cam, features.shape[-2:])
+        maps = torch.cat((1 - maps.amax(dim=1, keepdim=True), maps), dim=1)
+        return self.loss_pce(features, maps, with_background(present.valid))
+
     def extract_feat(self, inputs: Tensor) -> Tensor:
         """Final patch features (B, D, h, w) of images (B, 3, H, W) in the stream that predicts."""
         return self.backbone(inputs)[-1]
@@ -428,10 +446,6 @@ class CoSA(WeakSegmentor):
     def _thresholds_learn(self) -> bool:
         return any(getattr(threshold, 'learns', False) for threshold in (self.threshold, self.aux_threshold))
 
-    def _zero_gradients(self) -> Tensor:
-        """A loss of 0 that leaves gradients of 0 at all weights of the segmentation head."""
-        return 0.0 * sum(weight.flatten()[0] for weight in self.online.decode_head.parameters())
-
 
 def _two_views(inputs: Tensor | dict[str, Tensor], samples: list[SegDataSample]) -> tuple[Tensor, Tensor]:
     remedy = 'put OneOfStrongAug, which keeps the geometry, into the training pipeline'
@@ -444,10 +458,3 @@ def _two_views(inputs: Tensor | dict[str, Tensor], samples: list[SegDataSample])
             f'{" of different crops" if weak.shape == strong.shape else ""}; {remedy} in the place of TwoViews'
         )
     return weak, strong
-
-
-def stack_boxes(samples: list[SegDataSample], images: Tensor) -> Tensor:
-    """Boxes (B, 4) of the real pixels of ``images`` (B, 3, H, W) as top, bottom, left, right; all where not known."""
-    height, width = images.shape[-2:]
-    boxes = [tuple(sample.get('img_box', (0, height, 0, width))) for sample in samples]
-    return torch.tensor(boxes, dtype=torch.long).to(images.device, non_blocking=True)

@@ -23,8 +23,8 @@ class ViTPCM(SingleNetworkSegmentor):
         loss_mce: classification of the pooled scores, background included.
         loss_reg: penalty on the classifier's weight; None switches it off.
         loss_et: equivariance of the maps of both views; None switches it off and needs one view only.
-        et_teacher: 'eval' takes the teacher from a forward of view 1 without dropout as the official code does;
-            'train_detach' reuses the training forward and saves that one.
+        teacher: 'eval' takes the maps that supervise view 2 from a forward of view 1 without dropout as the official
+            code does; 'train_detach' reuses the training forward and saves that one.
         mosaic: views 2 per side of a mosaic; the batch has to be a multiple of its square.
     """
 
@@ -36,17 +36,17 @@ class ViTPCM(SingleNetworkSegmentor):
         loss_mce: dict | None = None,
         loss_reg: dict | None = None,
         loss_et: dict | None = None,
-        et_teacher: str = 'eval',
+        teacher: str = 'eval',
         mosaic: int = 2,
         **kwargs,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if et_teacher not in ('eval', 'train_detach'):
-            raise ValueError(f"et_teacher has to be 'eval' or 'train_detach', got {et_teacher!r}")
+        if teacher not in ('eval', 'train_detach'):
+            raise ValueError(f"teacher has to be 'eval' or 'train_detach', got {teacher!r}")
         self.loss_mce = MODELS.build(loss_mce) if loss_mce is not None else None
         self.loss_reg = MODELS.build(loss_reg) if loss_reg is not None else None
         self.loss_et = MODELS.build(loss_et) if loss_et is not None else None
-        self.et_teacher = et_teacher
+        self.teacher = teacher
         self.mosaic = mosaic
 
     def loss(self, inputs: Tensor | dict[str, Tensor], data_samples: list[SegDataSample]) -> dict[str, Tensor]:
@@ -55,28 +55,41 @@ class ViTPCM(SingleNetworkSegmentor):
         Raises:
             ValueError: ``loss_et`` without a second view, a batch that makes no mosaic, or labels that do not fit.
         """
-        if self.loss_et is not None and not (isinstance(inputs, dict) and 'view_2' in inputs):
-            raise ValueError(
-                'loss_et needs two views of every image; set second_view=True of TwoViews in the training pipeline, or '
-                'loss_et=None in the model'
-            )
+        self._check_views(inputs)
         labels = self.patch_labels(data_samples)
         view_1 = first_view(inputs)
         tokens = self.backbone(view_1)[-1]
         maps = self.head.maps(self.condition(tokens))
+        teacher = self.teacher_maps(view_1, tokens, maps) if self.loss_et is not None else None
+        return self.patch_losses(inputs, data_samples, labels, maps, teacher)
 
+    def patch_losses(
+        self,
+        inputs: Tensor | dict[str, Tensor],
+        data_samples: list[SegDataSample],
+        labels: Tensor,
+        maps: Tensor,
+        teacher: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Losses of the patch classifier from training maps (B, C, h, w), labels (B, C) and :meth:`teacher_maps`."""
         losses = {}
         if self.loss_mce is not None:
             losses['loss_mce'] = self.loss_mce(self.head.image_scores(maps), labels)
         if self.loss_reg is not None:
             losses['loss_reg'] = self.loss_reg(self.head.classifier.weight)
         if self.loss_et is not None:
-            teacher = self.teacher_maps(view_1, tokens, maps)
             student = untile_views(self.maps(tile_views(inputs['view_2'], self.mosaic)), self.mosaic)
             losses['loss_et'] = self.loss_et(
                 student, teacher, *view_records(data_samples), self.backbone.patch_size, labels
             )
         return losses
+
+    def _check_views(self, inputs: Tensor | dict[str, Tensor]) -> None:
+        if self.loss_et is not None and not (isinstance(inputs, dict) and 'view_2' in inputs):
+            raise ValueError(
+                'loss_et needs two views of every image; set second_view=True of TwoViews in the training pipeline, or '
+                'loss_et=None in the model'
+            )
 
     def maps(self, images: Tensor) -> Tensor:
         """Softmax maps (B, C, h, w) of images (B, 3, H, W), background in channel 0."""
@@ -84,11 +97,11 @@ class ViTPCM(SingleNetworkSegmentor):
 
     @torch.no_grad()
     def teacher_maps(self, view_1: Tensor, tokens: Tensor, maps: Tensor) -> Tensor:
-        """Maps of view 1 that supervise view 2, without gradient.
+        """Maps of view 1 that supervise others, without gradient.
 
         A backbone without dropout gives the same ``tokens`` in both modes, so only neck and head run again.
         """
-        if self.et_teacher == 'train_detach':
+        if self.teacher == 'train_detach':
             return maps.detach()
         with evaluation_mode(self.backbone, self.neck, self.head):
             if self.backbone.is_deterministic:

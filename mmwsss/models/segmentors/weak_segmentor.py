@@ -320,6 +320,13 @@ def stack_image_labels(samples: list[SegDataSample], num_foreground: int) -> Ten
     return torch.stack([sample.image_labels for sample in samples]).float()
 
 
+def stack_boxes(samples: list[SegDataSample], images: Tensor) -> Tensor:
+    """Boxes (B, 4) of the real pixels of ``images`` (B, 3, H, W) as top, bottom, left, right; all where not known."""
+    height, width = images.shape[-2:]
+    boxes = [tuple(sample.get('img_box', (0, height, 0, width))) for sample in samples]
+    return torch.tensor(boxes, dtype=torch.long).to(images.device, non_blocking=True)
+
+
 def with_background(labels: Tensor, background: Tensor | float = 1.0) -> Tensor:
     """Put a background column before multi-hot labels (B, K); it is 1 unless told otherwise, (B,) or a number."""
     column = background.to(labels) if isinstance(background, Tensor) else labels.new_full((len(labels),), background)

@@ -83,7 +83,7 @@ def test_teacher_is_the_forward_without_dropout(build, drop_rate: float) -> None
 
 
 def test_teacher_from_the_training_forward(build) -> None:
-    model = build(et_teacher='train_detach', dropout=0.5)
+    model = build(teacher='train_detach', dropout=0.5)
     maps = model.maps(torch.randn(1, 3, 16, 16))
     teacher = model.teacher_maps(None, None, maps)
     assert torch.equal(teacher, maps)
@@ -166,13 +166,13 @@ def test_without_neck(build, backbone_cfg, batch) -> None:
 
 def test_unknown_teacher(build) -> None:
     with pytest.raises(ValueError, match="'eval' or 'train_detach', got 'ema'"):
-        build(et_teacher='ema')
+        build(teacher='ema')
 
 
 @pytest.mark.parametrize('teacher', ['eval', 'train_detach'])
 @pytest.mark.parametrize('drop_rate', [0.0, 0.1])
 def test_every_parameter_learns_under_bfloat16(build, batch, teacher: str, drop_rate: float) -> None:
-    model = build(et_teacher=teacher, drop_rate=drop_rate)
+    model = build(teacher=teacher, drop_rate=drop_rate)
     wrapper = BFloat16OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1))
     with wrapper.optim_context(model):
         losses = model.loss(*batch)
