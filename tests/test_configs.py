@@ -38,15 +38,26 @@ def alias_target(path: Path) -> Path:
     return (path.parent / ast.literal_eval(statement.value)).resolve()
 
 
-def swapped_losses(cfg: Config) -> set[str]:
-    """Names of the configured losses of CoSA that start after the warm-up, where that ends in this run."""
-    if cfg.model.get('warmup_iters', 0) > 0:
-        return set()
-    return {f'loss_{name}' for name in ('c2s', 's2c', 'energy', 'csc') if cfg.model.get(f'loss_{name}') is not None}
+# Losses of a method from the first iteration, and those that start after the warm-up.
+LOSSES = dict(
+    CoSA=(('cls', 'cls_aux'), ('c2s', 's2c', 'energy', 'csc', 'pce')),
+    APC=(('mce', 'reg', 'et'), ('pce', 'seg')),
+)
+
+
+def expected_losses(cfg: Config) -> set[str]:
+    """Names of the losses of a configured model in ``LOSSES``, after the warm-up where that ends in this run."""
+    first, later = LOSSES[cfg.model.type]
+    names = first if cfg.model.get('warmup_iters', 0) > 0 else (*first, *later)
+    return {f'loss_{name}' for name in names if name == 'cls_aux' or cfg.model.get(f'loss_{name}') is not None}
 
 
 # The variants differ from these in few settings; one step and one prediction tell whether those hold together.
-THROUGH_RUNNER = sorted({alias_target(path) for path in SHORT} | {p for p in CANONICAL if p.stem.endswith('_released')})
+THROUGH_RUNNER = sorted(
+    {alias_target(path) for path in SHORT}
+    | {path for path in CANONICAL if path.stem.endswith('_released')}
+    | {path for path in CANONICAL if path.stem.startswith('tkp-pcl') and path.stem.endswith('384x384')}
+)
 OTHERS = [path for path in CANONICAL if path not in THROUGH_RUNNER]
 
 
@@ -96,6 +107,32 @@ def test_names_and_widths(path: Path) -> None:
     assert cfg.default_scope == 'mmwsss'
 
 
+GRID = [
+    (data, pooling, contrast, decoder)
+    for data in ('apc_vit-xt8_1xb16-600_shapes-144x144', 'apc_deit-t16_1xb16-2k_voc12mini-224x224')
+    for pooling in ('max', 'top6', 'akp')
+    for contrast in (False, True)
+    for decoder in (False, True)
+]
+
+
+@pytest.mark.parametrize(('data', 'pooling', 'contrast', 'decoder'), GRID)
+def test_the_grid_of_apc_is_what_its_names_say(data: str, pooling: str, contrast: bool, decoder: bool) -> None:
+    row = '-'.join([pooling] + ['pce'] * contrast + ['dec'] * decoder)
+    base = Config.fromfile(CONFIGS / 'apc' / f'{data}.py')
+    cfg = base if row == 'akp-pce-dec' else Config.fromfile(CONFIGS / 'apc' / f'{data}_{row}.py')
+    expected = base.copy()
+    if pooling == 'max':
+        expected.model.head.pooling = dict(type='GlobalMaxPooling')
+    elif pooling == 'top6':
+        expected.model.head.pooling = dict(type='TopKPooling', k=6)
+    if not contrast:
+        expected.model.loss_pce = None
+    if not decoder:
+        expected.model.update(decode_head=None, loss_seg=None, online_labeler=None)
+    assert cfg.to_dict() == expected.to_dict()
+
+
 @pytest.mark.parametrize('path', THROUGH_RUNNER, ids=short_id)
 def test_trains_and_evaluates(path: Path, tiny, tmp_path: Path) -> None:
     cfg = tiny(path)
@@ -129,12 +166,8 @@ def test_takes_a_step_and_predicts(path: Path, tiny) -> None:
     model.iteration = 1  # as AssignmentHook says it in the second iteration
     losses = model.train_step(pseudo_collate([train[i] for i in range(BATCH)]), wrapper)
     assert losses.keys() >= {'loss'}
-    if cfg.model.type == 'CoSA':
-        assert {name for name in losses if name.startswith('loss_')} - {'loss_idle'} == {
-            'loss_cls',
-            'loss_cls_aux',
-            *swapped_losses(cfg),
-        }
+    if cfg.model.type in LOSSES:
+        assert {name for name in losses if name.startswith('loss_')} - {'loss_idle'} == expected_losses(cfg)
     assert all(value.isfinite() for value in losses.values())
     if 'val_dataloader' not in cfg:
         return

@@ -87,14 +87,19 @@ def shrink_model(model: Config) -> None:
         width = 2 * HIDDEN * len(model.neck.directions)
     for name in HEADS:
         if model.get(name) is not None:
-            shrink_head(model[name], width)
+            shrink_head(model[name], ARCH['embed_dims'] if reads_tokens(model, name) else width)
     if 'out_indices' in backbone:
         backbone.out_indices = list(range(len(backbone.out_indices)))
 
 
+def reads_tokens(model: Config, head: str) -> bool:
+    """Whether this head reads what the backbone says, not the neck."""
+    return model.type == 'APC' and head == 'decode_head'
+
+
 def shrink_head(head: Config, in_channels: int) -> None:
     """A head for features of ``in_channels``, few of its own."""
-    head.in_channels = in_channels
+    head.in_channels = [in_channels] if isinstance(head.in_channels, list) else in_channels
     if 'embed_dims' in head:  # a transformer, as wide as it says it is
         head.update(channels=in_channels, embed_dims=in_channels, num_heads=ARCH['num_heads'])
     elif 'channels' in head:
@@ -161,12 +166,15 @@ def widths(cfg: Config) -> dict[str, tuple[int | list[int], int | list[int]]]:
             if 'c1_in_channels' in head:
                 found['low level'] = head.c1_in_channels, stages[0]
         return found
-    width = ARCHITECTURES[backbone.arch]['embed_dims']
+    width = tokens = ARCHITECTURES[backbone.arch]['embed_dims']
     found = {}
     if neck is not None:
         found['neck'] = neck.in_channels, width
         width = 2 * neck.hidden * len(neck.directions)
-    return {**found, **{name: (head.in_channels, width) for name, head in heads.items()}}
+    for name, head in heads.items():
+        given = tokens if reads_tokens(model, name) else width
+        found[name] = head.in_channels, [given] if isinstance(head.in_channels, list) else given
+    return found
 
 
 def stage_widths(backbone: Config) -> list[int]:

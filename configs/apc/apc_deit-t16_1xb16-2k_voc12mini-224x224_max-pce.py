@@ -1,0 +1,3 @@
+# Maximum pooling, patch contrast, no decoder.
+_base_ = './apc_deit-t16_1xb16-2k_voc12mini-224x224_max-pce-dec.py'
+model = dict(decode_head=None, loss_seg=None, online_labeler=None)

@@ -1,0 +1,15 @@
+# Pixels whose class has a score below 0.6 are ignored by the decoder.
+_base_ = './apc_vit-b16_1xb16-20k_voc12aug-384x384.py'
+model = dict(
+    online_labeler=dict(
+        steps=[
+            dict(type='MaskAbsent'),
+            dict(type='Distribution'),
+            dict(type='Resize', rule='half_pixel'),
+            dict(type='Refine', refiner=dict(type='PAR')),
+            dict(type='Decide', bg_setting=1.0),
+            dict(type='IgnoreUncertain', confidence=0.6),
+            dict(type='IgnoreOutsideBox'),
+        ]
+    )
+)

@@ -1,0 +1,3 @@
+# The background takes no part in the patch contrast.
+_base_ = './apc_vit-b16_1xb16-20k_voc12aug-384x384.py'
+model = dict(loss_pce=dict(include_bg=False))

@@ -1,0 +1,3 @@
+# Adaptive-K pooling, no patch contrast, no decoder.
+_base_ = './apc_vit-xt8_1xb16-600_shapes-144x144_akp-pce.py'
+model = dict(loss_pce=None)

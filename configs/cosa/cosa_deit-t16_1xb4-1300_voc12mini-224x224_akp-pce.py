@@ -1,0 +1,3 @@
+# APC's adaptive-K pooling and patch contrast in CoSA.
+_base_ = './cosa_deit-t16_1xb4-1300_voc12mini-224x224_akp.py'
+model = dict(loss_pce=dict(type='PatchContrastLoss', high=0.85, include_bg=True, loss_weight=0.1))

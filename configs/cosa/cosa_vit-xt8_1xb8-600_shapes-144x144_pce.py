@@ -1,0 +1,3 @@
+# APC's patch contrast in CoSA, of the patches that the assignment network is confident of.
+_base_ = './cosa_vit-xt8_1xb8-600_shapes-144x144.py'
+model = dict(loss_pce=dict(type='PatchContrastLoss', high=0.85, include_bg=True, loss_weight=0.1))
