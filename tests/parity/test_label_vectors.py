@@ -1,4 +1,4 @@
-"""Map operations and pseudo masks of CoSA, PMM and APC against the official implementations."""
+"""Map operations and pseudo masks of CoSA and PMM against the official implementations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from mmwsss.pseudo_labels import (
     clear_argmax,
     coefficient_of_variation,
     ignore_outside_boxes,
-    ignore_uncertain,
     label_probabilities,
     maps_to_mask,
     mask_absent_logits,
@@ -194,28 +193,6 @@ def test_max_norm_of_seam(path: Path) -> None:
     data = load(path)
     normalized = min_max_normalize(tensor(data['x']).relu(), eps=1e-5, shift=1e-5).relu()
     close(normalized, data['max_norm'], atol=1e-6)
-
-
-@vectors('apc', '05_*.npz')
-def test_online_pseudo_label_of_apc(path: Path) -> None:
-    data = load(path)
-    maps, labels = planes(data['z'])[None], tensor(data['labels'])[None]
-    size = data['up'].shape[:2]
-    enlarged = RESIZERS['half_pixel'](to_distribution(absent_off(maps, labels)), size)
-    close(enlarged[0], planes(data['up']), atol=1e-6)
-    mask = maps_to_mask(enlarged, 1.0, has_background=True)
-    assert share_equal(mask[0], data['pseudo']) == 1
-    uncertain = ignore_uncertain(mask, enlarged.amax(dim=1), 0.6)
-    assert share_equal(uncertain[0], data['pseudo_ignore']) == 1
-    steps = [
-        dict(type='MaskAbsent'),
-        dict(type='Distribution'),
-        dict(type='Resize', rule='half_pixel'),
-        dict(type='Decide'),
-        dict(type='IgnoreUncertain', confidence=0.6),
-    ]
-    state = PseudoLabeler(steps)(LabelState(maps, True, size, labels=labels[:, 1:]))
-    assert share_equal(state.mask[0], data['pseudo_ignore']) == 1
 
 
 @vectors('cosa', 'cam2mask*.npz')

@@ -20,5 +20,6 @@ model = dict(
             dict(type='IgnoreOutsideBox'),
         ]
     ),
+    test_cfg=dict(upsample='half_pixel'),  # as the decoder is trained
     warmup_iters=1323,  # 2 epochs of VOC's 10582 images at batch 16
 )

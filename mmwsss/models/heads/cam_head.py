@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mmwsss.pseudo_labels.normalize import as_single
 from mmwsss.registry import MODELS, POOLINGS
 
 DETACH = ('none', 'features', 'weights', 'all')
@@ -74,11 +75,11 @@ class CAMHead(BaseModule):
         return self.classifier(self.dropout(self.pooling(features)[:, :, None, None])).flatten(1)
 
     def pooled_maps(self, features: Tensor) -> Tensor:
-        """Patch scores (B, K, h, w) that the pooling turns into image logits.
+        """Patch scores (B, K, h, w) that the pooling turns into image logits, float32 also in mixed precision.
 
         Raises:
             ValueError: it pools features, not the scores of classes.
         """
         if self.pool != 'maps':
             raise ValueError("this CAMHead pools features, so that no patch is chosen for a class; set pool='maps'")
-        return self.classifier(self.dropout(features))
+        return as_single(self.classifier(self.dropout(features)))

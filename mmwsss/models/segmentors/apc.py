@@ -43,6 +43,8 @@ class APC(ViTPCM):
         ValueError: an unknown ``embedding``, or a decoder without ``loss_seg`` or ``online_labeler``.
     """
 
+    default_upsample = 'half_pixel'  # as the decoder is trained
+
     def __init__(
         self,
         *args,
@@ -123,7 +125,10 @@ class APC(ViTPCM):
 
     @torch.no_grad()
     def online_mask(self, maps: Tensor, images: Tensor, data_samples: list[SegDataSample]) -> Tensor:
-        """Pseudo masks (B, H, W) int64 of softmax maps (B, C, h, w) and normalised ``images`` (B, 3, H, W)."""
+        """Pseudo masks (B, H, W) int64 of softmax maps (B, C, h, w) and normalised ``images`` (B, 3, H, W).
+
+        The background is possible in every image, whatever its ``background_label`` says.
+        """
         pixels = None
         if self.online_labeler.needs_images:
             pixels = denormalize_to_uint8(images, self.data_preprocessor.mean, self.data_preprocessor.std)

@@ -137,3 +137,44 @@ def test_initial_cam_classifier() -> None:
     assert CAMHead(400, 101, init_std=0.1).classifier.weight.std().item() == pytest.approx(0.1, rel=0.05)
     weight = CAMHead(400, 101, init_std=None).classifier.weight
     assert weight.abs().max().item() == pytest.approx(400**-0.5, rel=0.01)  # PyTorch's default is uniform
+
+
+@pytest.mark.parametrize('name', ['GlobalMaxPooling', 'AdaptiveKPooling', 'TopKPooling'])
+def test_cam_head_pools_the_map_of_every_class(name: str) -> None:
+    head = CAMHead(6, 4, pooling=dict(type=name), pool='maps', init_std=1.0)
+    features = torch.randn(2, 6, 3, 5)
+    maps = head.pooled_maps(features)
+    torch.testing.assert_close(maps, head(features))
+    torch.testing.assert_close(head.image_logits(features), head.pooling(maps))
+    plain = CAMHead(6, 4, pooling=dict(type=name))
+    plain.load_state_dict(head.state_dict())
+    assert not torch.allclose(plain.image_logits(features), head.image_logits(features))
+    chosen = head.pooling.selection(maps).flatten(2)
+    assert (chosen.any(dim=1) != chosen.all(dim=1)).any(), 'classes choose their own patches'
+
+
+def test_dropout_and_gradients_of_pooled_maps() -> None:
+    head = CAMHead(64, 4, dropout=0.5, pool='maps', detach='all', pooling=dict(type='AdaptiveKPooling')).train()
+    features = torch.rand(1, 64, 2, 2, requires_grad=True)
+    assert not torch.equal(head.pooled_maps(features), head.pooled_maps(features))
+    assert torch.equal(head(features), head(features))
+    head.image_logits(features).sum().backward()  # what `detach` says is about the maps alone
+    assert features.grad.any()
+    assert head.classifier.weight.grad.any()
+
+
+def test_a_cam_head_that_pools_features_has_no_pooled_maps() -> None:
+    with pytest.raises(ValueError, match=r"pools features, .*; set pool='maps'"):
+        CAMHead(4, 3).pooled_maps(torch.zeros(1, 4, 2, 2))
+
+
+def test_unknown_pool() -> None:
+    with pytest.raises(ValueError, match=r"CAMHead\.pool has to be one of \('features', 'maps'\), got 'map'"):
+        CAMHead(4, 3, pool='map')
+
+
+def test_pooled_maps_of_the_patch_classifier_are_its_maps() -> None:
+    head = PatchClassHead(6, 4, pooling=dict(type='AdaptiveKPooling')).eval()
+    features = torch.randn(2, 6, 3, 5)
+    assert torch.equal(head.pooled_maps(features), head.maps(features))
+    assert torch.equal(head.image_scores(head.maps(features)), head.pooling(head.pooled_maps(features)))

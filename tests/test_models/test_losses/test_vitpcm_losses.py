@@ -54,6 +54,25 @@ def test_saturated_scores_get_no_gradient_beyond_the_clip() -> None:
     assert scores.grad[0, 2] < 0
 
 
+def test_classification_loss_without_a_second_eps() -> None:
+    scores = torch.tensor([[0.0, 1.0, 0.25], [1.0, 0.0, 0.5]], dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([[1.0, 0, 1], [1, 0, 0]], dtype=torch.float64)
+    loss = multilabel_cls_loss(scores, labels, eps_in_log=False)
+    wrong, right = -math.log(EPS), -math.log(1 - EPS)
+    expected = (2 * wrong + 2 * right - math.log(0.25) - math.log(0.5)) / 6
+    assert loss.item() == pytest.approx(expected, rel=1e-9)
+    with_eps = multilabel_cls_loss(scores, labels)
+    assert (loss - with_eps).item() == pytest.approx(2 * math.log(2) / 6, rel=1e-5), 'eps doubles what the clip left'
+    loss.backward()
+    assert scores.grad.isfinite().all()
+    inner = torch.tensor([[0.2, 0.7, 0.5]], dtype=torch.float64)
+    plain = F.binary_cross_entropy(inner, labels[:1])
+    torch.testing.assert_close(multilabel_cls_loss(inner, labels[:1], eps_in_log=False), plain)
+    module = MODELS.build(dict(type='MultiLabelClsLoss', eps_in_log=False, loss_weight=2.0))
+    assert module(scores, labels).item() == pytest.approx(2 * expected, rel=1e-2)
+    assert module(inner, labels[:1]).item() == pytest.approx(2 * plain.item(), rel=1e-6)
+
+
 def test_classifier_penalty_is_neither_halved_nor_averaged() -> None:
     weight = torch.randn(3, 5, dtype=torch.float64)
     expected = 0.01 * (weight.numpy() ** 2).sum()
