@@ -198,13 +198,14 @@ def _network_items(
     position = iter(indices)
     for data in batches:
         batch = model.data_preprocessor(data, False)
-        outputs = model.viewed_outputs(first_view(batch['inputs']))
-        for i, sample in enumerate(batch['data_samples']):
-            index = next(position)
-            labels = None
-            if use_labels:
-                with _naming(ids[index]):
-                    labels = stack_image_labels([sample], model.num_classes - 1).to(outputs['scores'])
+        images, chosen = first_view(batch['inputs']), [next(position) for _ in batch['data_samples']]
+        rows = []
+        for index, sample in zip(chosen, batch['data_samples'] if use_labels else ()):
+            with _naming(ids[index]):
+                rows.append(stack_image_labels([sample], model.num_classes - 1).to(images.device))
+        outputs = model.viewed_outputs(images, torch.cat(rows) if rows else None)
+        for i, (index, sample) in enumerate(zip(chosen, batch['data_samples'])):
+            labels = rows[i] if use_labels else None
             # Copies, so that an image that waits does not keep its whole batch.
             yield index, {name: outputs[name][i : i + 1].clone() for name in model.pseudo_inputs}, sample, labels
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from mmpretrain.models.backbones import VisionTransformer
 from torch import Tensor, nn
 
-from mmwsss.models.utils.position import resize_position_embedding
+from mmwsss.models.utils.position import INTERPOLATIONS, resize_position_embedding
 from mmwsss.models.utils.vit_weights import load_vit_weights
 from mmwsss.ops import use_onednn_linear
 from mmwsss.registry import MODELS
 
+from .attention_tap import AttentionTap
 from .conv_stem import ConvStem
 
 ARCHITECTURES = {
@@ -22,6 +24,25 @@ ARCHITECTURES = {
     'vit-b': dict(embed_dims=768, num_layers=12, num_heads=12, feedforward_channels=3072),
     'vit-l': dict(embed_dims=1024, num_layers=24, num_heads=16, feedforward_channels=4096),
 }
+
+
+class Encoding(NamedTuple):
+    """What the network makes of images (B, 3, H, W), on a grid of h x w patches.
+
+    Args:
+        tokens: one (B, 1 + h*w, D) per entry of ``out_indices``, the class token first.
+        grid: (h, w).
+        attention: softmax weights (B, heads, 1 + h*w, 1 + h*w) of the layers that were asked for, in their order.
+    """
+
+    tokens: list[Tensor]
+    grid: tuple[int, int]
+    attention: list[Tensor]
+
+    @property
+    def features(self) -> tuple[Tensor, ...]:
+        """Patch features (B, D, h, w) per entry of ``out_indices``."""
+        return tuple(t[:, 1:].transpose(1, 2).unflatten(2, self.grid) for t in self.tokens)  # B N D -> B D h w
 
 
 @MODELS.register_module()
@@ -39,8 +60,9 @@ class TokenViT(VisionTransformer):
         num_trainable_blocks: how many of the last blocks train, together with the final norm; embeddings train only
             with None, which trains everything.
         drop_rate: dropout after the attention projection, after GELU and after the second MLP layer.
-        pos_interp: 'tf' or 'torch', see :func:`~mmwsss.models.utils.position.resize_position_embedding`.
-        stem: 'linear' patches, or 'conv' for :class:`~mmwsss.models.backbones.conv_stem.ConvStem`.
+        pos_interp: a key of :data:`~mmwsss.models.utils.position.INTERPOLATIONS`.
+        stem: 'linear' patches, 'conv' for :class:`~mmwsss.models.backbones.conv_stem.ConvStem`, or the config of
+            another patch embedding such as :class:`~mmwsss.models.backbones.hybrid_stem.HybridStem`.
         norm_eval: keep the batch norms of the stem in inference mode, with the statistics they were pretrained with;
             views of other scales (mosaics) would drag them along.
         freeze_pos_embed: position embeddings do not train, whatever else does (CoSA).
@@ -64,7 +86,7 @@ class TokenViT(VisionTransformer):
         num_trainable_blocks: int | None = None,
         drop_rate: float = 0.0,
         pos_interp: str = 'tf',
-        stem: str = 'linear',
+        stem: str | dict = 'linear',
         norm_eval: bool = False,
         freeze_pos_embed: bool = False,
         onednn_linear: bool = True,
@@ -74,8 +96,8 @@ class TokenViT(VisionTransformer):
     ) -> None:
         if isinstance(arch, str) and arch not in ARCHITECTURES:
             raise ValueError(f'unknown arch {arch!r}; choose from {", ".join(ARCHITECTURES)} or give a dict of sizes')
-        if pos_interp not in ('tf', 'torch'):
-            raise ValueError(f"pos_interp has to be 'tf' or 'torch', got {pos_interp!r}")
+        if pos_interp not in INTERPOLATIONS:
+            raise ValueError(f'pos_interp has to be one of {INTERPOLATIONS}, got {pos_interp!r}')
         for name, supported in (('pre_norm', False), ('with_cls_token', True)):
             if kwargs.get(name, supported) != supported:
                 raise ValueError(f'TokenViT does not support {name}={kwargs[name]}; leave it out')
@@ -96,10 +118,15 @@ class TokenViT(VisionTransformer):
         self.pos_interp = pos_interp
         self.norm_eval = norm_eval
         self.drop_after_pos = nn.Identity()
+        sizes = dict(img_size=self.img_size, patch_size=patch_size, embed_dims=self.embed_dims)
         if stem == 'conv':
-            self.patch_embed = ConvStem(self.img_size, patch_size, self.embed_dims)
+            self.patch_embed = ConvStem(**sizes)
+        elif isinstance(stem, dict):
+            self.patch_embed = MODELS.build(stem | sizes)
         elif stem != 'linear':
-            raise ValueError(f"stem has to be 'linear' or 'conv', got {stem!r}")
+            raise ValueError(f"stem has to be 'linear', 'conv' or a config, got {stem!r}")
+        for layer in self.layers:
+            layer.attn.scaled_dot_product_attention = AttentionTap()
         if num_trainable_blocks is not None:
             self._freeze_all_but(num_trainable_blocks)
         if freeze_pos_embed:
@@ -125,28 +152,73 @@ class TokenViT(VisionTransformer):
             module.training = False
         return self
 
-    def forward_tokens(self, images: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
-        """Encode ``images`` (B, 3, H, W) into the tokens of each block in ``out_indices`` and the patch grid.
+    def encode(self, images: Tensor, attention_layers: Sequence[int] | str = (), probe: bool = False) -> Encoding:
+        """Encode ``images`` (B, 3, H, W) and hand out the attention of chosen layers.
 
-        Returns:
-            A list of (B, 1 + h*w, D) with the class token first, and (h, w).
+        Args:
+            attention_layers: indices of the layers whose softmax weights are wanted, negative ones count from the end,
+                or 'all'. Only these pay for an explicit softmax; the others use the fused product.
+            probe: make these weights variables to differentiate by, also where the network is frozen.
+
+        Raises:
+            ValueError: there is no such layer.
         """
-        x, grid = self.patch_embed(images)
-        x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
-        x = x + resize_position_embedding(self.pos_embed, self.patch_resolution, grid, self.pos_interp)
-        outputs = []
-        for i, layer in enumerate(self.layers):
-            x = layer(x)
-            if i == self.num_layers - 1 and self.final_norm:
-                x = self.ln1(x)
+        wanted = self.layer_indices(attention_layers)
+        x, grid = self.embed(images)
+        outputs, attention = [], []
+        for i in range(self.num_layers):
+            x, weights = self.run_blocks(x, i, i + 1, wanted, probe)
+            attention += weights
             if i in self.out_indices:
                 outputs.append(x)
-        return outputs, grid
+        return Encoding(outputs, grid, attention)
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens (B, 1 + h*w, D) that enter the first block, and the grid (h, w), of ``images`` (B, 3, H, W)."""
+        x, grid = self.patch_embed(images)
+        x = torch.cat((self.cls_token.expand(len(x), -1, -1), x), dim=1)
+        return x + resize_position_embedding(self.pos_embed, self.patch_resolution, grid, self.pos_interp), grid
+
+    def run_blocks(
+        self, x: Tensor, start: int, stop: int, attention_layers: Sequence[int] = (), probe: bool = False
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Tokens (B, 1 + N, D) after the blocks from ``start`` to before ``stop``, and the attention asked for.
+
+        The final norm belongs to the last block. ``attention_layers`` are indices from 0.
+        """
+        attention = []
+        for i in range(start, stop):
+            tap = self.layers[i].attn.scaled_dot_product_attention
+            if i in attention_layers:
+                tap.open(probe)
+            x = self.layers[i](x)
+            if i in attention_layers:
+                attention.append(tap.close())
+        if stop == self.num_layers and self.final_norm:
+            x = self.ln1(x)
+        return x, attention
+
+    def layer_indices(self, layers: Sequence[int] | str) -> list[int]:
+        """Ascending indices from 0 of ``layers``, which may be negative, or 'all'.
+
+        Raises:
+            ValueError: there is no such layer.
+        """
+        if layers == 'all':
+            return list(range(self.num_layers))
+        depth = self.num_layers
+        if isinstance(layers, str) or any(not -depth <= i < depth for i in layers):
+            raise ValueError(f"layers of a ViT of {depth} blocks are {-depth}..{depth - 1} or 'all', got {layers!r}")
+        return sorted({i % depth for i in layers})
+
+    def forward_tokens(self, images: Tensor) -> tuple[list[Tensor], tuple[int, int]]:
+        """Tokens (B, 1 + h*w, D) of ``images`` (B, 3, H, W), one per entry of ``out_indices``, and the grid (h, w)."""
+        encoded = self.encode(images)
+        return encoded.tokens, encoded.grid
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode ``images`` (B, 3, H, W) into patch features (B, D, h, w), one per entry of ``out_indices``."""
-        outputs, grid = self.forward_tokens(images)
-        return tuple(tokens[:, 1:].transpose(1, 2).unflatten(2, grid) for tokens in outputs)  # B N D -> B D h w
+        return self.encode(images).features
 
     def init_weights(self) -> None:
         """Initialise, or load the checkpoint named by ``init_cfg``; see the class for the formats."""
@@ -154,6 +226,8 @@ class TokenViT(VisionTransformer):
             super().init_weights()
             return
         state = load_vit_weights(self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'))
+        if not self.final_norm:
+            state = {name: value for name, value in state.items() if not name.startswith('ln1.')}
         self._prepare_pos_embed(state, '')
         shapes = {name: value.shape for name, value in self.state_dict().items()}
         missing = [name for name in shapes if name not in state]

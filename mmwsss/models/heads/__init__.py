@@ -1,6 +1,7 @@
 """Heads that turn patch features into localization maps and image scores."""
 
 from .cam_head import CAMHead
+from .class_token_head import ClassTokenHead
 from .patch_class_head import PatchClassHead
 
-__all__ = ['CAMHead', 'PatchClassHead']
+__all__ = ['CAMHead', 'ClassTokenHead', 'PatchClassHead']

@@ -1,5 +1,6 @@
 """Segmentors: one file a method, whose ``loss`` reads like the paper."""
 
+from .acr import ACR
 from .apc import APC
 from .cam import CAMClassifier
 from .cosa import CoSA
@@ -10,6 +11,7 @@ from .vitpcm import ViTPCM
 from .weak_segmentor import WeakSegmentor
 
 __all__ = [
+    'ACR',
     'APC',
     'CAMClassifier',
     'CoSA',

@@ -36,7 +36,8 @@ class APC(ViTPCM):
         warmup_iters: ``loss_pce`` and ``loss_seg`` start at this iteration, which
             :class:`~mmwsss.engine.hooks.IterationHook` counts. Until then the decoder gets zero gradients, so that its
             weights decay and no process of a distributed run waits for it.
-        kwargs: arguments of :class:`ViTPCM`; ``loss_reg`` and ``loss_et`` are switches here as there, and the maps that
+        kwargs: arguments of :class:`ViTPCM`; ``loss_reg``, ``loss_et`` and ``consistency`` are
+            switches here as there, and the maps that
             the pseudo masks are made from follow ``teacher``.
 
     Raises:
@@ -92,13 +93,15 @@ class APC(ViTPCM):
         self._check_views(inputs)
         labels = self.patch_labels(data_samples)
         images = first_view(inputs)
-        tokens = self.backbone(images)[-1]
+        encoded = self.encode(images)
+        tokens = encoded.features[-1]
         features = self.condition(tokens)
         maps = self.head.maps(features)
         supervises = self.loss_et is not None or (self.segments and not self.is_warming_up)
         teacher = self.teacher_maps(images, tokens, maps) if supervises else None
 
         losses = self.patch_losses(inputs, data_samples, labels, maps, teacher)
+        losses |= self.consistency_losses(images, encoded, maps)
         if self.is_warming_up:
             return losses | (dict(loss_idle=zero_gradients(self.decode_head)) if self.segments else {})
         if self.loss_pce is not None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from mmwsss.models.losses.dense_energy import boxes_to_regions
 from mmwsss.models.losses.perplexity import ReliabilityWeights
+from mmwsss.models.losses.view_pair import Seen
 from mmwsss.models.utils.ema import ema_update_
 from mmwsss.models.utils.idle import zero_gradients
 from mmwsss.ops import RESIZERS, PresentClasses, SampledResize, denormalize, denormalize_to_uint8
@@ -69,6 +70,8 @@ class CoSA(WeakSegmentor):
         loss_csc: ``SeparationLoss`` on the online features. As described in the paper; not part of the released code.
         loss_pce: ``PatchContrastLoss`` on the online features and the maps of the assignment network, whose background
             is 1 - best class; APC's contrast, not CoSA's.
+        consistency: :class:`~mmwsss.models.losses.ViewPairConsistency` of the online network between the strong view
+            and a moved copy of it, from the first iteration on; ACR's regulariser, not CoSA's.
         warmup_iters: index of the last iteration in which only the classifiers learn.
         warmup: 'skip' computes nothing that the warm-up does not need; 'zero' multiplies the other losses by 0 as the
             official code does. Both leave zero gradients instead of none at the segmentation head, so that its weights
@@ -122,6 +125,7 @@ class CoSA(WeakSegmentor):
         reliability: dict | None = None,
         loss_csc: dict | None = None,
         loss_pce: dict | None = None,
+        consistency: dict | None = None,
         warmup_iters: int = 6000,
         warmup: str = 'skip',
         momentum: float = 0.9994,
@@ -171,6 +175,7 @@ class CoSA(WeakSegmentor):
         losses = dict(cls=loss_cls, c2s=loss_c2s, s2c=loss_s2c, energy=loss_energy, csc=loss_csc, pce=loss_pce)
         for name, config in losses.items():
             setattr(self, f'loss_{name}', None if config is None else MODELS.build(config))
+        self.consistency = None if consistency is None else MODELS.build(consistency)
         self.reliability = None if reliability is None else MODELS.build(reliability)
         self.refiner = None if refiner is None else REFINERS.build(refiner)
         self.warmup_iters = warmup_iters
@@ -259,11 +264,15 @@ class CoSA(WeakSegmentor):
         idle = self.iteration <= self.warmup_iters
         skipped = idle and self.warmup == 'skip'
 
-        online = self.online(strong, decode=not skipped)
+        layers = () if self.consistency is None else self.consistency.attention_layers
+        online = self.online(strong, decode=not skipped, attention_layers=layers)
         losses = dict(
             loss_cls=self.loss_cls(online.image_logits, labels),
             loss_cls_aux=self.loss_cls(online.aux_image_logits, labels),
         )
+        if self.consistency is not None:
+            moved = self.online(self.consistency.move(strong), decode=False, attention_layers=layers)
+            losses |= self.consistency(_seen(online), _seen(moved))
         swapped, log = {}, {}
         if not skipped or self._thresholds_learn:
             slots = max(sample.get('num_present', labels.shape[1]) for sample in data_samples)
@@ -445,6 +454,10 @@ class CoSA(WeakSegmentor):
     @property
     def _thresholds_learn(self) -> bool:
         return any(getattr(threshold, 'learns', False) for threshold in (self.threshold, self.aux_threshold))
+
+
+def _seen(outputs: StreamOutputs) -> Seen:
+    return Seen(outputs.attention, tuple(outputs.cam.shape[-2:]), outputs.cam)
 
 
 def _two_views(inputs: Tensor | dict[str, Tensor], samples: list[SegDataSample]) -> tuple[Tensor, Tensor]:

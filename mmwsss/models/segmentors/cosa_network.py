@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from mmengine.model import BaseModule
@@ -18,6 +19,7 @@ class StreamOutputs(NamedTuple):
         cam, aux_cam: (B, K, h, w) activations of the same classifiers, before ReLU.
         features: (B, D, h, w) final patch features.
         logits: (B, K + 1, h, w) of the segmentation head; None where it was not asked for.
+        attention: of the layers that were asked for, see :class:`~mmwsss.models.backbones.token_vit.Encoding`.
     """
 
     image_logits: Tensor
@@ -26,6 +28,7 @@ class StreamOutputs(NamedTuple):
     aux_cam: Tensor
     features: Tensor
     logits: Tensor | None
+    attention: Sequence[Tensor] = ()
 
 
 class CoSANetwork(BaseModule):
@@ -42,9 +45,14 @@ class CoSANetwork(BaseModule):
         self.aux_head = MODELS.build(aux_head)
         self.decode_head = MODELS.build(decode_head)
 
-    def forward(self, images: Tensor, decode: bool = True) -> StreamOutputs:
+    def forward(self, images: Tensor, decode: bool = True, attention_layers: Sequence[int] | str = ()) -> StreamOutputs:
         """Outputs for ``images`` (B, 3, H, W); ``decode=False`` leaves out the segmentation."""
-        features = self.backbone(images)
+        attention = ()
+        if attention_layers:
+            encoded = self.backbone.encode(images, attention_layers)
+            features, attention = encoded.features, encoded.attention
+        else:
+            features = self.backbone(images)
         intermediate, final = features[0], features[-1]
         return StreamOutputs(
             image_logits=self.head.image_logits(final),
@@ -53,4 +61,5 @@ class CoSANetwork(BaseModule):
             aux_cam=self.aux_head(intermediate),
             features=final,
             logits=self.decode_head(features) if decode else None,
+            attention=attention,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -30,8 +30,8 @@ class Reader(ABC):
         self.module = module
 
     @abstractmethod
-    def network(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs by name of images (N, 3, h, w)."""
+    def network(self, labels: Tensor | None) -> Callable[[Tensor], dict[str, Tensor]]:
+        """Function of images (N, 3, h, w) to outputs by name; ``labels`` (B, K) say which maps are needed."""
 
     @abstractmethod
     def prepare(self, output: dict[str, Tensor], sample: SegDataSample, size: Sequence[int]) -> dict[str, Tensor]:
@@ -78,8 +78,8 @@ class WeakReader(Reader):
         self.source = module.prediction_source
         self.keeps_order = module.fuses_at_input_size
 
-    def network(self, images: Tensor) -> dict[str, Tensor]:
-        return self.module.network_outputs(images)
+    def network(self, labels: Tensor | None) -> Callable[[Tensor], dict[str, Tensor]]:
+        return self.module.network_for(labels)
 
     def prepare(self, output: dict[str, Tensor], sample: SegDataSample, size: Sequence[int]) -> dict[str, Tensor]:
         return output
@@ -123,7 +123,10 @@ class LogitReader(Reader):
         if module.out_channels == 1:
             raise ValueError('ProtocolSegmentor needs one logit for each class; set out_channels of decode_head to 2')
 
-    def network(self, images: Tensor) -> dict[str, Tensor]:
+    def network(self, labels: Tensor | None) -> Callable[[Tensor], dict[str, Tensor]]:
+        return self._logits
+
+    def _logits(self, images: Tensor) -> dict[str, Tensor]:
         size = tuple(images.shape[-2:])
         return dict(logits=self.module.inference(images, [dict(ori_shape=size, img_shape=size) for _ in images]))
 

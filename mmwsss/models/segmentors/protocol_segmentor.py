@@ -114,7 +114,7 @@ class ProtocolSegmentor(BaseModel):
         inputs = first_view(inputs)
         samples = data_samples or [SegDataSample(metainfo=dict(ori_shape=tuple(inputs.shape[-2:]))) for _ in inputs]
         labels = stack_image_labels(samples, self.module.num_classes - 1) if self.uses_tags else None
-        for i, (sample, fused) in enumerate(zip(samples, self._run_views(inputs, samples))):
+        for i, (sample, fused) in enumerate(zip(samples, self._run_views(inputs, samples, labels))):
             self._finish(sample, fused, None if labels is None else labels[i : i + 1])
         return samples
 
@@ -132,13 +132,15 @@ class ProtocolSegmentor(BaseModel):
     def _scales_of(self, multi_scale: bool) -> tuple[float, ...]:
         return self.scales if multi_scale else (1.0,)
 
-    def _run_views(self, inputs: Tensor, samples: list[SegDataSample]) -> list[dict[Views, dict[str, Tensor]]]:
+    def _run_views(
+        self, inputs: Tensor, samples: list[SegDataSample], labels: Tensor | None
+    ) -> list[dict[Views, dict[str, Tensor]]]:
         """For each sample the outputs (1, ...) fused over each set of views."""
         scales = self.views()
         kinds = dict.fromkeys(_views_of(protocol) for protocol in self.protocols)
         fusions: list[dict[Views, dict[str, Fusion]]] = [{views: {} for views in kinds} for _ in samples]
         outputs = iter_views(
-            self.reader.network,
+            self.reader.network(labels),
             inputs,
             list(scales),
             flip=list(scales.values()),

@@ -7,6 +7,8 @@ import torch
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from mmwsss.models.backbones.token_vit import Encoding
+from mmwsss.models.losses.view_pair import Seen
 from mmwsss.ops import tile_views, untile_views
 from mmwsss.pseudo_labels import mask_maps_with_labels
 from mmwsss.registry import MODELS
@@ -25,6 +27,8 @@ class ViTPCM(SingleNetworkSegmentor):
         loss_et: equivariance of the maps of both views; None switches it off and needs one view only.
         teacher: 'eval' takes the maps that supervise view 2 from a forward of view 1 without dropout as the official
             code does; 'train_detach' reuses the training forward and saves that one.
+        consistency: :class:`~mmwsss.models.losses.ViewPairConsistency` with a moved copy of view 1 (ACR's regulariser);
+            None switches it off.
         mosaic: views 2 per side of a mosaic; the batch has to be a multiple of its square.
     """
 
@@ -37,6 +41,7 @@ class ViTPCM(SingleNetworkSegmentor):
         loss_reg: dict | None = None,
         loss_et: dict | None = None,
         teacher: str = 'eval',
+        consistency: dict | None = None,
         mosaic: int = 2,
         **kwargs,
     ) -> None:
@@ -46,6 +51,7 @@ class ViTPCM(SingleNetworkSegmentor):
         self.loss_mce = MODELS.build(loss_mce) if loss_mce is not None else None
         self.loss_reg = MODELS.build(loss_reg) if loss_reg is not None else None
         self.loss_et = MODELS.build(loss_et) if loss_et is not None else None
+        self.consistency = MODELS.build(consistency) if consistency is not None else None
         self.teacher = teacher
         self.mosaic = mosaic
 
@@ -58,10 +64,26 @@ class ViTPCM(SingleNetworkSegmentor):
         self._check_views(inputs)
         labels = self.patch_labels(data_samples)
         view_1 = first_view(inputs)
-        tokens = self.backbone(view_1)[-1]
+        encoded = self.encode(view_1)
+        tokens = encoded.features[-1]
         maps = self.head.maps(self.condition(tokens))
         teacher = self.teacher_maps(view_1, tokens, maps) if self.loss_et is not None else None
-        return self.patch_losses(inputs, data_samples, labels, maps, teacher)
+        losses = self.patch_losses(inputs, data_samples, labels, maps, teacher)
+        return losses | self.consistency_losses(view_1, encoded, maps)
+
+    def encode(self, images: Tensor) -> Encoding:
+        """Encoding of ``images`` (B, 3, H, W) with the attention that ``consistency`` compares."""
+        return self.backbone.encode(images, self.consistency.attention_layers if self.consistency is not None else ())
+
+    def consistency_losses(self, images: Tensor, encoded: Encoding, maps: Tensor) -> dict[str, Tensor]:
+        """Losses of ``consistency`` between ``images``, their encoding and maps, and a moved copy."""
+        if self.consistency is None:
+            return {}
+        moved = self.encode(self.consistency.move(images))
+        moved_maps = self.head.maps(self.condition(moved.features[-1])) if self.consistency.compares_maps else None
+        return self.consistency(
+            Seen(encoded.attention, encoded.grid, maps), Seen(moved.attention, moved.grid, moved_maps)
+        )
 
     def patch_losses(
         self,

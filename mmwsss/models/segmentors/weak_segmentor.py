@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -143,17 +143,25 @@ class WeakSegmentor(BaseSegmentor):
         rule = self.fusion_rules.get(name, FusionRule())
         return Fusion(rule, tuple(size) if self.fuses_at_input_size else None)
 
-    def viewed_outputs(self, inputs: Tensor) -> dict[str, Tensor]:
+    def network_for(self, labels: Tensor | None) -> Callable[[Tensor], dict[str, Tensor]]:
+        """:meth:`network_outputs` of images with the labels (B, K), or without any.
+
+        A method whose maps cost something for every class makes those of these classes and of the ones it predicts.
+        """
+        return self.network_outputs
+
+    def viewed_outputs(self, inputs: Tensor, labels: Tensor | None = None) -> dict[str, Tensor]:
         """Outputs of :meth:`network_outputs` fused over ``test_cfg.views``, one view where not set, and finished.
 
-        Unless the method fuses at the size of ``inputs``, the largest view gives the size of the maps.
+        Unless the method fuses at the size of ``inputs``, the largest view gives the size of the maps. ``labels``
+        (B, K) only say which maps are needed, see :meth:`network_for`.
         """
         views = self.test_cfg['views'] or dict(scales=(1,))
         scales = views['scales'] if self.fuses_at_input_size else sorted(views['scales'], reverse=True)
         rescale = partial(rescale_bilinear, divisor=self.size_divisor)
         fusions: dict[str, Fusion] = {}
         for _, outputs in iter_views(
-            self.network_outputs, inputs, scales, flip=views.get('flip', False), rescale=rescale
+            self.network_for(labels), inputs, scales, flip=views.get('flip', False), rescale=rescale
         ):  # fmt: skip
             for name, output in outputs.items():
                 fusions.setdefault(name, self.view_fusion(name, inputs.shape[-2:])).add(output)
@@ -184,7 +192,7 @@ class WeakSegmentor(BaseSegmentor):
                 'the dataloader and no test_cfg in the data preprocessor'
             )
         labels = self._labels_to_use(samples)
-        outputs = self.viewed_outputs(inputs)
+        outputs = self.viewed_outputs(inputs, labels)
         for i, sample in enumerate(samples):
             own = {name: output[i : i + 1] for name, output in outputs.items()}
             known = None if labels is None else labels[i : i + 1]

@@ -39,7 +39,7 @@ def test_backbone_with_stem_trains_and_is_not_deterministic() -> None:
     assert all(p.grad.abs().sum() > 0 for p in backbone.patch_embed.parameters() if p.dim() > 1)
     assert not backbone.is_deterministic
     assert TokenViT(TINY, img_size=16, patch_size=4).is_deterministic
-    with pytest.raises(ValueError, match="stem has to be 'linear' or 'conv', got 'deep'"):
+    with pytest.raises(ValueError, match="stem has to be 'linear', 'conv' or a config, got 'deep'"):
         TokenViT(TINY, img_size=16, patch_size=4, stem='deep')
 
 
