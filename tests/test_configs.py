@@ -27,6 +27,7 @@ from tiny_configs import (
 )
 
 from mmwsss.models.backbones.token_vit import ARCHITECTURES
+from mmwsss.models.utils.gradient_maps import FORMS
 from mmwsss.registry import DATASETS, MODELS
 
 
@@ -42,6 +43,8 @@ def alias_target(path: Path) -> Path:
 LOSSES = dict(
     CoSA=(('cls', 'cls_aux'), ('c2s', 's2c', 'energy', 'csc', 'pce')),
     APC=(('mce', 'reg', 'et'), ('pce', 'seg')),
+    ViTPCM=(('mce', 'reg', 'et'), ()),
+    ACR=(('cls',), ()),
 )
 
 
@@ -49,7 +52,11 @@ def expected_losses(cfg: Config) -> set[str]:
     """Names of the losses of a configured model in ``LOSSES``, after the warm-up where that ends in this run."""
     first, later = LOSSES[cfg.model.type]
     names = first if cfg.model.get('warmup_iters', 0) > 0 else (*first, *later)
-    return {f'loss_{name}' for name in names if name == 'cls_aux' or cfg.model.get(f'loss_{name}') is not None}
+    found = {f'loss_{name}' for name in names if name == 'cls_aux' or cfg.model.get(f'loss_{name}') is not None}
+    if (pair := cfg.model.get('consistency')) is not None:
+        found |= {'loss_cls_moved'} if cfg.model.type == 'ACR' else set()
+        found |= {f'loss_{name[:3]}' for name in ('activation', 'affinity') if pair.get(f'loss_{name}') is not None}
+    return found
 
 
 # The variants differ from these in few settings; one step and one prediction tell whether those hold together.
@@ -58,7 +65,15 @@ THROUGH_RUNNER = sorted(
     | {path for path in CANONICAL if path.stem.endswith('_released')}
     | {path for path in CANONICAL if path.stem.startswith('tkp-pcl') and path.stem.endswith('384x384')}
 )
-OTHERS = [path for path in CANONICAL if path not in THROUGH_RUNNER]
+# Rows of ACR that differ at test time only, by form of the maps and first block; their test compares the settings.
+ACR_VOC = CONFIGS / 'acr' / 'acr_vit-b16-hybrid_4xb1-26k_voc12aug-384x384.py'
+GRADIENT_MAPS = {
+    ACR_VOC.with_stem(f'{ACR_VOC.stem}_{form.replace("_", "-")}-from{start}'): dict(form=form, start_layer=start)
+    for form in FORMS
+    for start in (0, 6, 9, 10, 11)
+    if (form, start) != ('grad', 10)  # the canonical config
+}
+OTHERS = [path for path in CANONICAL if path not in {*THROUGH_RUNNER, *GRADIENT_MAPS}]
 
 
 @pytest.fixture(scope='session')
@@ -130,6 +145,17 @@ def test_the_grid_of_apc_is_what_its_names_say(data: str, pooling: str, contrast
         expected.model.loss_pce = None
     if not decoder:
         expected.model.update(decode_head=None, loss_seg=None, online_labeler=None)
+    assert cfg.to_dict() == expected.to_dict()
+
+
+@pytest.mark.parametrize('path', GRADIENT_MAPS, ids=short_id)
+def test_the_gradient_maps_of_acr_are_what_their_names_say(path: Path) -> None:
+    expected = Config.fromfile(ACR_VOC)
+    blocks = ARCHITECTURES[expected.model.backbone.arch]['num_layers']
+    assert expected.model.test_cfg.start_layer == 10 - blocks
+    cfg = Config.fromfile(path)
+    cfg.model.test_cfg.start_layer %= blocks
+    expected.model.test_cfg.update(GRADIENT_MAPS[path])
     assert cfg.to_dict() == expected.to_dict()
 
 

@@ -21,6 +21,7 @@ CANONICAL = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name !
 SHORT = sorted(CONFIGS.glob('*.py'))
 
 ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
+STEM = dict(stem_channels=8, channels=(16, 16, 16), depths=(1, 1, 1), groups=4)  # of the hybrid, stride 16
 HIDDEN, PATCHES, BATCH = 4, 4, 4
 PYRAMID_STRIDE = 8  # images of networks of stages are PATCHES times this
 ROWS = 8  # of the buffers in which thresholds are searched
@@ -79,6 +80,8 @@ def shrink_model(model: Config) -> None:
     backbone.arch = dict(ARCH)
     backbone.img_size = PATCHES * backbone.patch_size
     backbone.init_cfg = None
+    if isinstance(backbone.get('stem'), dict):
+        backbone.stem.update(STEM)
     if backbone.get('num_trainable_blocks') is not None:
         backbone.num_trainable_blocks = min(backbone.num_trainable_blocks, ARCH['num_layers'])
     width = ARCH['embed_dims']
@@ -90,6 +93,8 @@ def shrink_model(model: Config) -> None:
             shrink_head(model[name], ARCH['embed_dims'] if reads_tokens(model, name) else width)
     if 'out_indices' in backbone:
         backbone.out_indices = list(range(len(backbone.out_indices)))
+    if 'start_layer' in model.get('test_cfg', {}):
+        model.test_cfg.start_layer = min(model.test_cfg.start_layer, ARCH['num_layers'] - 1)
 
 
 def reads_tokens(model: Config, head: str) -> bool:
@@ -121,7 +126,8 @@ def shrink_pyramid(model: Config) -> None:
             head = model[name]
             index = head.in_index
             head.in_channels = [stages[i] for i in index] if isinstance(index, list) else stages[index]
-            head.channels = base
+            if 'channels' in head:
+                head.channels = base
             if 'c1_in_channels' in head:
                 head.update(c1_in_channels=base, c1_channels=base)
 
@@ -135,7 +141,7 @@ def shrink_data(cfg: Config, data_root: str, scale: float, grid: int, num_worker
             prefix.seg_map_path = 'SegmentationClass'
         loader.update(num_workers=num_workers, persistent_workers=num_workers > 0)
         for step in loader.dataset.pipeline:
-            for key in ('size', 'view_2_size', 'crop_size', 'scale'):
+            for key in ('size', 'view_2_size', 'crop_size', 'scale', 'long_range'):
                 if key in step:
                     step[key] = shrunk(step[key], scale, grid)
     cfg.train_dataloader.batch_size = BATCH

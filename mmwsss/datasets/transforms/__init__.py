@@ -4,6 +4,7 @@ from .color import ViewColorJitter, adjust_contrast, adjust_hue, adjust_saturati
 from .formatting import PackWeakInputs
 from .labels import ImageLabelsFromMask
 from .resize import ResizeAlignCorners
+from .resize_long import RandomResizeLong
 from .scale_crop import PILGaussianBlur, RandomPadCrop, RandomRatioScale
 from .strong_ops import STRONG_OPS, OneOfStrongAug
 from .views import TwoViews
@@ -16,6 +17,7 @@ __all__ = [
     'PackWeakInputs',
     'RandomPadCrop',
     'RandomRatioScale',
+    'RandomResizeLong',
     'ResizeAlignCorners',
     'TwoViews',
     'ViewColorJitter',

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from mmcv.transforms import BaseTransform
 from PIL import Image, ImageFilter
@@ -44,7 +46,9 @@ def covered_box(image_size: tuple[int, int], size: tuple[int, int], position: tu
     return np.concatenate(spans).astype(np.int16)
 
 
-def place_in_window(image: np.ndarray, size: tuple[int, int], position: tuple[int, int], fill: int = 0) -> np.ndarray:
+def place_in_window(
+    image: np.ndarray, size: tuple[int, int], position: tuple[int, int], fill: float | Sequence[float] = 0
+) -> np.ndarray:
     """What a window (h, w) shows of ``image`` (H, W, ...) at ``position``, ``fill`` outside of it."""
     window = np.full((*size, *image.shape[2:]), fill, dtype=image.dtype)
     top, bottom, left, right = (int(edge) for edge in covered_box(image.shape[:2], size, position))
@@ -90,18 +94,28 @@ class RandomPadCrop(BaseTransform):
 
     Args:
         size: side of the square, or (height, width).
-        pad_val: value of the padding, before normalisation.
+        pad_val: value of the padding, before normalisation, or one for each channel of the image as it was loaded. The
+            mean colour of a float image becomes 0 in the data preprocessor.
         seg_pad_val: value of the padding of masks, the ignored label.
+
+    Raises:
+        ValueError: when called, an image of whole numbers cannot hold ``pad_val``.
     """
 
-    def __init__(self, size: int | tuple[int, int], pad_val: int = 0, seg_pad_val: int = 255) -> None:
+    def __init__(
+        self, size: int | tuple[int, int], pad_val: float | Sequence[float] = 0, seg_pad_val: int = 255
+    ) -> None:
         self.size = (size, size) if isinstance(size, int) else tuple(size)
         self.pad_val = pad_val
         self.seg_pad_val = seg_pad_val
 
     def transform(self, results: dict) -> dict:
         """Crop ``img`` (H, W, 3) and ``seg_fields`` (H, W)."""
-        old = results['img'].shape[:2]
+        old, dtype = results['img'].shape[:2], results['img'].dtype
+        if np.issubdtype(dtype, np.integer) and np.any(np.asarray(self.pad_val) % 1):
+            raise ValueError(
+                f'RandomPadCrop: an image of {dtype} cannot hold pad_val={self.pad_val}; load it with to_float32=True'
+            )
         position = sample_position(old, self.size)
         results['img'] = place_in_window(results['img'], self.size, position, self.pad_val)
         results['img_shape'] = self.size

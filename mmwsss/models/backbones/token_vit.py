@@ -189,11 +189,15 @@ class TokenViT(VisionTransformer):
         attention = []
         for i in range(start, stop):
             tap = self.layers[i].attn.scaled_dot_product_attention
-            if i in attention_layers:
-                tap.open(probe)
-            x = self.layers[i](x)
-            if i in attention_layers:
-                attention.append(tap.close())
+            if i not in attention_layers:
+                x = self.layers[i](x)
+                continue
+            tap.open(probe)
+            try:
+                x = self.layers[i](x)
+            finally:  # weights are not kept where the block fails
+                weights = tap.close()
+            attention.append(weights)
         if stop == self.num_layers and self.final_norm:
             x = self.ln1(x)
         return x, attention

@@ -49,7 +49,10 @@ class ViewPairConsistency(nn.Module):
         loss_activation, loss_affinity: losses of two tensors, such as ``ConsistencyLoss``; None switches them off.
 
     Raises:
-        ValueError: unknown ``transform`` or ``activation``.
+        ValueError: unknown ``transform`` or ``activation``, or no layer for a loss that reads attention.
+
+    Attributes:
+        attention_layers: those of ``layers``, or none where no loss reads attention.
     """
 
     def __init__(
@@ -67,18 +70,17 @@ class ViewPairConsistency(nn.Module):
         self.activation = activation
         self.loss_activation = None if loss_activation is None else MODELS.build(loss_activation)
         self.loss_affinity = None if loss_affinity is None else MODELS.build(loss_affinity)
-        self.layers = layers
+        needs_attention = self.loss_affinity is not None or (
+            self.loss_activation is not None and activation == 'class_token'
+        )
+        if needs_attention and not layers:
+            raise ValueError("ViewPairConsistency.layers is empty; name layers or 'all', or switch the losses off")
+        self.attention_layers = layers if needs_attention else ()
 
     @property
     def compares_maps(self) -> bool:
         """Whether the localization maps of both views are needed."""
         return self.loss_activation is not None and self.activation == 'maps'
-
-    @property
-    def attention_layers(self) -> Sequence[int] | str:
-        """Layers whose attention is needed."""
-        class_token = self.loss_activation is not None and self.activation == 'class_token'
-        return self.layers if class_token or self.loss_affinity is not None else ()
 
     def move(self, images: Tensor) -> Tensor:
         """The second view (B, 3, H', W') of ``images`` (B, 3, H, W)."""

@@ -51,7 +51,7 @@ class ACR(WeakSegmentor):
     """
 
     default_bg_setting = 0.4
-    fusion_rules = dict(maps=FusionRule('sum', 'sum'))
+    fusion_rules = dict(maps=FusionRule('sum', 'sum'), predicted_maps=FusionRule('sum', 'sum'))
     test_options = (*WeakSegmentor.test_options, 'localizer', 'start_layer', 'form', 'affinity')
 
     def __init__(
@@ -74,7 +74,13 @@ class ACR(WeakSegmentor):
         self.head = MODELS.build(head)
         self.loss_cls = MODELS.build(loss_cls)
         self.consistency = None if consistency is None else MODELS.build(consistency)
-        self.backbone.layer_indices([self.test_cfg['start_layer']])
+        layers = self.consistency.attention_layers if self.consistency is not None else ()
+        settings = {'model.consistency.layers': layers, 'model.test_cfg.start_layer': [self.test_cfg['start_layer']]}
+        for name, chosen in settings.items():
+            try:
+                self.backbone.layer_indices(chosen)
+            except ValueError as error:
+                raise ValueError(f'{name}: {error}') from error
 
     def loss(self, inputs: Tensor | dict[str, Tensor], data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Losses of images (B, 3, H, W): of the classification, of each view, and the consistency of both views.
@@ -124,7 +130,8 @@ class ACR(WeakSegmentor):
         """Class maps (B, K, h, w) and image scores (B, K) of images (B, 3, H, W).
 
         Args:
-            classes: multi-hot (K,), classes that get a map whatever their score is.
+            classes: multi-hot (K,), classes that get a map whatever their score is; ``predicted_maps`` are then those
+                of the predicted classes alone, so that label-free decisions do not depend on what was asked for.
         """
         if self.test_cfg['localizer'] == 'cam':
             encoded = self.backbone.encode(inputs)
@@ -136,12 +143,24 @@ class ACR(WeakSegmentor):
         entering, attention = self.backbone.run_blocks(tokens, 0, start, layers)
         leaving, more = self.backbone.run_blocks(entering, start, self.backbone.num_layers, layers)
         scores = self.head(leaving).float().sigmoid()
-        wanted = self.presumed_labels(scores)
-        wanted = wanted if classes is None else torch.maximum(wanted, classes.to(wanted))
+        predicted = self.presumed_labels(scores)
+        wanted = predicted if classes is None else torch.maximum(predicted, classes.to(predicted))
         maps = self.gradient_maps(entering, grid, wanted, start)
         if self.test_cfg['affinity']:
             maps = spread_by_affinity(maps, attention_affinity([*attention, *more]).float())
-        return dict(maps=maps, scores=scores)
+        outputs = dict(maps=maps, scores=scores)
+        return outputs if classes is None else outputs | dict(predicted_maps=maps * predicted[:, :, None, None])
+
+    def decision_maps(
+        self, outputs: dict[str, Tensor], labels: Tensor | None, size: Sequence[int], source: str
+    ) -> Tensor:
+        """Maps (B, K, H, W) at ``size`` that decide a mask.
+
+        Without ``labels`` a class has the maps of the views that predict it, also where labels asked for more of them.
+        """
+        if labels is None and 'predicted_maps' in outputs:
+            outputs = outputs | dict(maps=outputs['predicted_maps'])
+        return super().decision_maps(outputs, labels, size, source)
 
     def gradient_maps(self, tokens: Tensor, grid: Sequence[int], wanted: Tensor, start: int) -> Tensor:
         """Class maps (B, K, h, w) of the classes that ``wanted`` (B, K) names; 0 for others.

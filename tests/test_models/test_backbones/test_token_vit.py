@@ -180,7 +180,7 @@ def test_deterministic_means_equal_in_both_modes(build, settings: dict, determin
     ('settings', 'message'),
     [
         ({'arch': 'small'}, "unknown arch 'small'; choose from vit-xt"),
-        ({'pos_interp': 'cubic'}, "pos_interp has to be one of"),
+        ({'pos_interp': 'cubic'}, 'pos_interp has to be one of'),
         ({'num_trainable_blocks': 4}, 'num_trainable_blocks=4 does not fit a ViT of 3 blocks'),
     ],
 )

@@ -1,0 +1,20 @@
+# DeiT-Tiny on the small benchmark of real photographs, at the length and with the optimizer of CoSA there.
+_base_ = [
+    '../_base_/models/acr_vit-b16.py',
+    '../_base_/datasets/voc12mini_224_longside.py',
+    '../_base_/schedules/adamw_poly_20k.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(
+    backbone=dict(
+        arch='vit-t',
+        img_size=224,
+        init_cfg=dict(
+            type='Pretrained', checkpoint='{{$MMWSSS_BENCH_DIR:../shared}}/weights/deit_tiny_patch16_224_in1k_fp16.pth'
+        ),
+    ),
+    head=dict(in_channels=192),
+)
+param_scheduler = [dict(type='WarmupPolyLR', max_iters=1300, warmup_iters=75, warmup_ratio=1e-6, power=0.9)]
+custom_hooks = [dict(type='PanelHook', num_images=16)]
+train_cfg = dict(max_iters=1300, val_interval=1300)

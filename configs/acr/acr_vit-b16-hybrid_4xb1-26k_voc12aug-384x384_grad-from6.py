@@ -1,0 +1,3 @@
+# Maps of form grad, summed over the blocks from 6 on, counted from 0 (test time).
+_base_ = './acr_vit-b16-hybrid_4xb1-26k_voc12aug-384x384.py'
+model = dict(test_cfg=dict(start_layer=6))

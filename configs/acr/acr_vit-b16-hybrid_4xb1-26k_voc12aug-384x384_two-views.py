@@ -1,0 +1,3 @@
+# Classification of both views, no consistency.
+_base_ = './acr_vit-b16-hybrid_4xb1-26k_voc12aug-384x384.py'
+model = dict(consistency=dict(loss_activation=None, loss_affinity=None))

@@ -1,0 +1,3 @@
+# Classification of both views, no consistency.
+_base_ = './acr_vit-xt8_1xb16-600_shapes-144x144.py'
+model = dict(consistency=dict(loss_activation=None, loss_affinity=None))

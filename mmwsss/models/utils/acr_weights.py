@@ -1,0 +1,78 @@
+"""Reading the released checkpoints of ACR."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .vit_weights import convert_timm_vit
+
+_VIT = 'pretrained.model.'
+_BACKBONE = re.compile(
+    r'(cls_token|pos_embed|(patch_embed\.proj|blocks\.\d+\.(norm[12]|attn\.(qkv|proj)|mlp\.fc[12])'
+    r'|patch_embed\.backbone\.(stem|stages\.\d+\.blocks\.\d+(\.downsample)?)\.(conv|norm)[123]?)\.(weight|bias))$'
+)
+# The final norm is computed and thrown away; the others serve depth estimation or the pretraining.
+_UNUSED = re.compile(r'(pretrained\.model\.(norm\.|head\.|bkg_token$)|scratch\.|pretrained\.act_postprocess)')
+_PARTS = {'cls_head': 'head.classifier.', 'pretrained.model': 'backbone.'}
+
+
+def read_acr_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """Read a file of the official training, a plain state dict; nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no torch file, holds other objects than tensors, or is no state dict.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f'no checkpoint at {path}')
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # a damaged or hostile file fails in any way inside the unpickler
+        foreign = re.search(r'GLOBAL (\S+)', str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        found = f'holds {foreign[1]}' if foreign else f'cannot be read ({type(error).__name__})'
+        raise ValueError(f'{path} {found}; expected a torch file of tensors') from error
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f'{path} is no state dict; expected the weights that the official training of ACR saves')
+    return dict(state)
+
+
+def convert_acr(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the weights of the official network to ``backbone`` and ``head`` of our segmentor, float32.
+
+    Weights that no output depends on are dropped: the final norm, the token of the background, the classifier of the
+    pretraining and the layers left from depth estimation.
+
+    Raises:
+        ValueError: a weight is of no known layer, or the transformer or the classifier is missing.
+    """
+    state, unknown = {}, []
+    for name, value in state_dict.items():
+        if (ours := acr_name(name)) is not None:
+            state[ours] = value.float().contiguous()
+        elif not _UNUSED.match(name):
+            unknown.append(name)
+    if unknown:
+        found = f'{", ".join(unknown[:3])} ({len(unknown)})'
+        raise ValueError(f'weights of unknown layers: {found}; is this a network of ACR with one class token?')
+    for official, ours in _PARTS.items():
+        if not any(name.startswith(ours) for name in state):
+            raise ValueError(
+                f'no weights of {official} among the {len(state_dict)} given; is this a whole network of ACR?'
+            )
+    return state
+
+
+def acr_name(name: str) -> str | None:
+    """Our name of an official weight; None where our network has no such weight."""
+    if match := re.match(r'cls_head\.(weight|bias)$', name):
+        return f'head.classifier.{match[1]}'
+    if name.startswith(_VIT) and _BACKBONE.match(name[len(_VIT) :]):
+        (ours,) = convert_timm_vit({name[len(_VIT) :]: torch.empty(0)})
+        return f'backbone.{ours}'
+    return None
