@@ -3,5 +3,6 @@
 from .cam_head import CAMHead
 from .class_token_head import ClassTokenHead
 from .patch_class_head import PatchClassHead
+from .seam_head import SEAMHead
 
-__all__ = ['CAMHead', 'ClassTokenHead', 'PatchClassHead']
+__all__ = ['CAMHead', 'ClassTokenHead', 'PatchClassHead', 'SEAMHead']

@@ -9,8 +9,10 @@ from .equivariance import EquivarianceLoss, equivariance_loss
 from .multilabel import MultiLabelClsLoss, MultiLabelSoftMarginLoss, multilabel_cls_loss
 from .patch_contrast import PatchContrastLoss, patch_contrast_loss, patch_pairs
 from .perplexity import ReliabilityWeights, perplexity, reliability_weights
+from .seam import EquivariantRegularization, MinPoolingLoss, hardest_mean, min_pooling_loss, rectified_min_max
 from .seg_to_cam import SegToCAMLoss, cam_mask_loss, confident_argmax, normalized_cam_loss, raw_cam_loss
 from .separation import SeparationLoss, separation_loss
+from .under_fitting import UnderFittingCrossEntropyLoss, under_fitting_cross_entropy
 from .view_pair import Seen, ViewPairConsistency
 
 __all__ = [
@@ -20,6 +22,8 @@ __all__ = [
     'ConsistencyLoss',
     'DenseEnergyLoss',
     'EquivarianceLoss',
+    'EquivariantRegularization',
+    'MinPoolingLoss',
     'MultiLabelClsLoss',
     'MultiLabelSoftMarginLoss',
     'PatchContrastLoss',
@@ -27,6 +31,7 @@ __all__ = [
     'Seen',
     'SegToCAMLoss',
     'SeparationLoss',
+    'UnderFittingCrossEntropyLoss',
     'ViewPairConsistency',
     'affinity_loss',
     'balanced_cross_entropy',
@@ -39,13 +44,17 @@ __all__ = [
     'consistency_loss',
     'dense_energy_loss',
     'equivariance_loss',
+    'hardest_mean',
+    'min_pooling_loss',
     'multilabel_cls_loss',
     'normalized_cam_loss',
     'patch_contrast_loss',
     'patch_pairs',
     'perplexity',
     'raw_cam_loss',
+    'rectified_min_max',
     'reliability_weights',
     'separation_loss',
     'soft_cross_entropy',
+    'under_fitting_cross_entropy',
 ]

@@ -6,6 +6,7 @@ from .cam import CAMClassifier
 from .cosa import CoSA
 from .cosa_network import CoSANetwork
 from .protocol_segmentor import ProtocolSegmentor
+from .seam import SEAM
 from .single_network import SingleNetworkSegmentor
 from .vitpcm import ViTPCM
 from .weak_segmentor import WeakSegmentor
@@ -13,6 +14,7 @@ from .weak_segmentor import WeakSegmentor
 __all__ = [
     'ACR',
     'APC',
+    'SEAM',
     'CAMClassifier',
     'CoSA',
     'CoSANetwork',
