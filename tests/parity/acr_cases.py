@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
 from mmseg.structures import SegDataSample
+from official import assert_relative
 from torch import Tensor
 from vectors import tensor
 
@@ -16,24 +16,6 @@ from mmwsss.models.backbones.hybrid_stem import STEM_STRIDE
 from mmwsss.models.segmentors import ACR
 from mmwsss.models.utils.acr_weights import convert_acr
 from mmwsss.registry import MODELS
-
-
-def official_weights(data: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
-    """Weights in a file, under their official names."""
-    return {key.removeprefix('w/'): tensor(value) for key, value in data.items() if key.startswith('w/')}
-
-
-def recipe_weight(name: str, shape: Sequence[int], seed: int) -> Tensor:
-    """What the recipe in the README of the vectors says a weight of a full network is."""
-    rs = np.random.RandomState((zlib.crc32(name.encode()) + seed) % 2**32)
-    draws = rs.standard_normal(shape)
-    if 'pos_embed' in name or name.endswith('_token'):
-        draws *= 0.5
-    elif len(shape) > 1:
-        draws *= np.sqrt(1 / np.prod(shape[1:]))
-    else:
-        draws = 0.1 * draws + (0 if name.endswith('bias') else 1)
-    return torch.from_numpy(draws.astype(np.float32))
 
 
 def indices(names: Iterable[str], pattern: str) -> int:
@@ -95,18 +77,6 @@ def samples_of(labels: np.ndarray, **metainfo) -> list[SegDataSample]:
         sample.image_labels = tensor(row).float()
         samples.append(sample)
     return samples
-
-
-def relative(actual: Tensor, expected: np.ndarray) -> float:
-    """Largest difference over the largest expected value."""
-    expected = torch.as_tensor(expected)
-    return float((actual.detach().to(expected.dtype) - expected).abs().max() / expected.abs().max())
-
-
-def assert_relative(actual: Tensor, expected: np.ndarray, limit: float) -> None:
-    """Assert equal shapes and a :func:`relative` difference below ``limit``."""
-    assert actual.shape == expected.shape
-    assert relative(actual, expected) < limit
 
 
 def assert_forward(model: ACR, data: dict[str, np.ndarray], limit: float) -> None:

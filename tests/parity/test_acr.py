@@ -8,17 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from acr_cases import (
-    assert_forward,
-    assert_relative,
-    build,
-    consistency,
-    official_weights,
-    relative,
-    samples_of,
-)
+from acr_cases import assert_forward, build, consistency, samples_of
 from mmcv.transforms import Resize
 from mmengine.optim import build_optim_wrapper
+from official import assert_relative, official_weights, relative
 from torch import Tensor, nn
 from vectors import close, load, tensor, vectors
 

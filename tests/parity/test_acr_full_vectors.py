@@ -6,17 +6,13 @@ import json
 from pathlib import Path
 
 import torch
-from acr_cases import assert_forward, assert_relative, config, recipe_weight
+from acr_cases import assert_forward, config
+from official import assert_relative, layout, recipe_weight
 from vectors import load, tensor, vectors
 
 from mmwsss.models.backbones.token_vit import ARCHITECTURES
 from mmwsss.models.utils.acr_weights import acr_name, convert_acr
 from mmwsss.registry import MODELS
-
-
-def layout(folder: Path, name: str) -> dict[str, list[int]]:
-    """Names and shapes of the official weights of a full network."""
-    return json.loads((folder / 'state_dict_layout.json').read_text())[name]
 
 
 def heads_of(shapes: dict) -> int:

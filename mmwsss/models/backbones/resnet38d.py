@@ -17,6 +17,11 @@ STAGES = (
 )
 
 
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    """All batch norms inside ``module``."""
+    return [part for part in module.modules() if isinstance(part, _BatchNorm)]
+
+
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
     """Convolution without bias that keeps the size at stride 1."""
     return nn.Conv2d(
@@ -131,23 +136,19 @@ class ResNet38d(BaseModule):
         self.blocks.append(name)
 
     def _freeze(self, stages: int) -> None:
-        if stages:
-            self.conv1a.requires_grad_(False)
-        for name in self.blocks:
-            if int(name[1]) <= stages:
-                getattr(self, name).requires_grad_(False)
+        self.frozen = ['conv1a', *(name for name in self.blocks if int(name[1]) <= stages)] if stages else []
+        for name in self.frozen:
+            getattr(self, name).requires_grad_(False)
         if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.requires_grad_(False)
+            for norm in batch_norms(self):
+                norm.requires_grad_(False)
 
     def train(self, mode: bool = True) -> ResNet38d:
-        """Switch to training or inference mode; batch norms stay in the latter with ``norm_eval``."""
+        """Switch to training or inference mode; batch norms of frozen parts, or all with ``norm_eval``, do not."""
         super().train(mode)
-        if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        for part in [self] if self.norm_eval else [getattr(self, name) for name in self.frozen]:
+            for norm in batch_norms(part):
+                norm.eval()
         return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

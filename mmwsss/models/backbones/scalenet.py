@@ -8,14 +8,15 @@ import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmwsss.registry import MODELS
 
+from .resnet38d import batch_norms
 from .scalenet_structures import STRUCTURES
 
 POOLS = (1, 2, 4, 7)
 EXPANSION = 4
+STAGES = 4
 
 
 class ScaleBlock(nn.Module):
@@ -109,7 +110,7 @@ class ScaleNet(BaseModule):
         init_cfg: how ``init_weights`` starts.
 
     Raises:
-        ValueError: unknown ``structure``, or rows that do not fit ``depths``.
+        ValueError: unknown ``structure``, rows that do not fit ``depths``, or not one setting for each stage.
     """
 
     def __init__(
@@ -128,6 +129,12 @@ class ScaleNet(BaseModule):
             if structure not in STRUCTURES:
                 raise ValueError(f'ScaleNet.structure has to be one of {tuple(STRUCTURES)} or rows, got {structure!r}')
             depths, structure = STRUCTURES[structure]
+        if not 0 <= frozen_stages <= STAGES:
+            raise ValueError(f'ScaleNet.frozen_stages has to be 0 to {STAGES}, got {frozen_stages!r}')
+        if any(len(settings) != STAGES for settings in (depths, strides, dilations)):
+            raise ValueError(f'ScaleNet needs {STAGES} depths, strides and dilations, one of each stage')
+        if any(len(row) != len(POOLS) + 1 for row in structure):
+            raise ValueError(f'rows of ScaleNet.structure need {len(POOLS)} widths and a side, got {structure}')
         if len(structure) != sum(depths):
             raise ValueError(f'ScaleNet needs one row of its structure per block, {sum(depths)}, got {len(structure)}')
         self.norm_eval = norm_eval
@@ -152,26 +159,26 @@ class ScaleNet(BaseModule):
         self._freeze(frozen_stages)
 
     def _freeze(self, stages: int) -> None:
-        frozen = [self.conv1, self.bn1, *(getattr(self, f'layer{i + 1}') for i in range(stages))] if stages else []
+        self.frozen = ['conv1', 'bn1', *(f'layer{i + 1}' for i in range(stages))] if stages else []
+        for name in self.frozen:
+            getattr(self, name).requires_grad_(False)
         if self.norm_eval:
-            frozen += [module for module in self.modules() if isinstance(module, _BatchNorm)]
-        for module in frozen:
-            module.requires_grad_(False)
+            for norm in batch_norms(self):
+                norm.requires_grad_(False)
 
     def train(self, mode: bool = True) -> ScaleNet:
-        """Switch to training or inference mode; batch norms stay in the latter with ``norm_eval``."""
+        """Switch to training or inference mode; batch norms of frozen parts, or all with ``norm_eval``, do not."""
         super().train(mode)
-        if self.norm_eval:
-            for module in self.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
+        for part in [self] if self.norm_eval else [getattr(self, name) for name in self.frozen]:
+            for norm in batch_norms(part):
+                norm.eval()
         return self
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features (256, 512, 1024, 2048 channels) of the four stages for images (B, 3, H, W)."""
         x = F.max_pool2d(self.bn1(self.conv1(images)).relu(), 3, 2, padding=1)
         outputs = []
-        for i in range(4):
+        for i in range(STAGES):
             x = getattr(self, f'layer{i + 1}')(x)
             outputs.append(x)
         return tuple(outputs)

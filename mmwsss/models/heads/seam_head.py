@@ -76,7 +76,9 @@ class SEAMHead(BaseModule):
         """
         first, second, last = features
         cam = self.fc8(self.dropout(last))
-        return cam, pixel_correlation(self.similarity_features(images, first, second), self.normalized(cam.detach()))
+        return cam, pixel_correlation(
+            self.similarity_features(images, first, second), self.normalized(cam.detach()).to(cam)
+        )
 
     def similarity_features(self, images: Tensor, first: Tensor, second: Tensor) -> Tensor:
         """Features (B, D, h, w) whose similarity spreads the maps."""

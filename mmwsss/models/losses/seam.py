@@ -26,14 +26,14 @@ def min_pooling_loss(maps: Tensor, labels: Tensor, share: int = 4) -> Tensor:
         labels: (B, K) multi-hot.
     """
     best = (maps * labels[:, :, None, None]).amax(dim=1).flatten(1)
-    count = best.shape[1] // share
+    count = max(best.shape[1] // share, 1)
     return best.topk(count, dim=1, largest=False).values.relu().sum() / (count * len(best))
 
 
 def hardest_mean(errors: Tensor, share: float = 0.2) -> Tensor:
     """Mean of the largest ``share`` of the numbers of each image in ``errors`` (B, ...)."""
     flat = errors.flatten(1)
-    return flat.topk(int(flat.shape[1] * share), dim=1).values.mean()
+    return flat.topk(max(int(flat.shape[1] * share), 1), dim=1).values.mean()
 
 
 @MODELS.register_module()

@@ -104,7 +104,7 @@ class SEAM(WeakSegmentor):
         return dict(maps=refined[:, 1:], scores=image_logits(cam).sigmoid())
 
     def finish_views(self, fused: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Maps in [0, 1] per image and class, what is left of their minimum cut away."""
+        """Maps of at most 1 per image and class; where the minimum is above 0 it falls below 0, as officially."""
         return fused | dict(maps=min_max_normalize(fused['maps'], cut=1e-5, shift=1e-5))
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
