@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmwsss.models.backbones.scalenet import ScaleBlock
+from mmwsss.models.backbones.scalenet import ScaleBlock, ScaleNet
 from mmwsss.registry import MODELS
 
 ROWS = [(4, 3, 2, 1, 56), (4, 3, 0, 1, 28), (4, 3, 2, 1, 14), (4, 3, 2, 1, 7)]
