@@ -17,7 +17,7 @@ from mmwsss.registry import DATASETS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = REPOSITORY / 'configs'
-CANONICAL = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name != '_base_')
+CANONICAL = sorted(path for path in CONFIGS.glob('*/*.py') if path.parent.name not in ('_base_', 'pipelines'))
 SHORT = sorted(CONFIGS.glob('*.py'))
 
 ARCH = dict(embed_dims=16, num_layers=2, num_heads=2, feedforward_channels=32)
