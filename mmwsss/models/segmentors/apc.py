@@ -36,9 +36,8 @@ class APC(ViTPCM):
         warmup_iters: ``loss_pce`` and ``loss_seg`` start at this iteration, which
             :class:`~mmwsss.engine.hooks.IterationHook` counts. Until then the decoder gets zero gradients, so that its
             weights decay and no process of a distributed run waits for it.
-        kwargs: arguments of :class:`ViTPCM`; ``loss_reg``, ``loss_et`` and ``consistency`` are
-            switches here as there, and the maps that
-            the pseudo masks are made from follow ``teacher``.
+        kwargs: arguments of :class:`ViTPCM`; ``loss_reg``, ``loss_et`` and ``consistency`` are switches here as there,
+            and the maps that the pseudo masks are made from follow ``teacher``.
 
     Raises:
         ValueError: an unknown ``embedding``, or a decoder without ``loss_seg`` or ``online_labeler``.
