@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP_FLAGS ?=
 USE_ACTIVE ?= auto
+WORKERS ?= 2
 DEMO := work_dirs/demo
 
 # The interpreter of an environment that is active, has torch and is not our own; empty otherwise.
@@ -30,7 +31,7 @@ CONSTRAINTS := -c requirements/constraints.txt
 MMCV := lite,
 STAMP := $(VENV)/.mmwsss-installed
 endif
-NEEDED := import mmwsss, mmseg.models, mmpretrain.models, pytest, ruff
+NEEDED := import mmwsss, mmseg.models, mmpretrain.models, pytest, xdist, ruff
 DEMO_SOURCES := $(shell find mmwsss configs/_base_ configs/vitpcm configs/cam -name '*.py') configs/vitpcm_shapes.py \
 	configs/pretrain_shapes.py tools/train.py tools/test.py tools/dataset_converters/shapes.py
 
@@ -51,6 +52,7 @@ help:
 	@echo 'PIP_FLAGS=...       more arguments of pip install'
 	@echo 'USE_ACTIVE=1|0      use the environment of PYTHON, or always $(VENV); by default an active environment'
 	@echo '                    that has torch is used, and what it lacks is installed there'
+	@echo 'WORKERS=4           processes of make test (default: 2)'
 
 which-env:
 	@echo 'environment: $(PREFIX)'
@@ -74,7 +76,7 @@ endif
 	@mkdir -p '$(@D)' && touch '$@'
 
 test: venv
-	'$(PY)' -m pytest
+	'$(PY)' -m pytest -n $(WORKERS) --dist loadfile
 
 lint: venv
 	'$(PY)' -m ruff check .

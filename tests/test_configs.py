@@ -20,6 +20,7 @@ from tiny_configs import (
     HEADS,
     SHORT,
     classes_of,
+    load_config,
     short_id,
     tiny_config,
     widths,
@@ -85,7 +86,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(data_dir: Path, tmp_path: Path):
     def make(path: Path) -> Config:
         torch.manual_seed(0)
-        data_root = write_data(data_dir, Config.fromfile(path).train_dataloader.dataset.type)
+        data_root = write_data(data_dir, load_config(path).train_dataloader.dataset.type)
         return tiny_config(path, data_root, tmp_path)
 
     return make
@@ -101,12 +102,12 @@ def test_there_are_configs() -> None:
 def test_short_names_are_canonical_configs(path: Path) -> None:
     target = alias_target(path)
     assert target in CANONICAL
-    assert Config.fromfile(path).to_dict() == Config.fromfile(target).to_dict()
+    assert load_config(path).to_dict() == load_config(target).to_dict()
 
 
 @pytest.mark.parametrize('path', CANONICAL, ids=short_id)
 def test_names_and_widths(path: Path) -> None:
-    cfg = Config.fromfile(path)
+    cfg = load_config(path)
     gpus, per_gpu, iterations = re.search(r'_(\d+)xb(\d+)-(\d+k?)_', path.stem).groups()
     assert int(gpus) >= 1
     assert cfg.train_dataloader.batch_size == int(per_gpu)
@@ -134,8 +135,8 @@ GRID = [
 @pytest.mark.parametrize(('data', 'pooling', 'contrast', 'decoder'), GRID)
 def test_the_grid_of_apc_is_what_its_names_say(data: str, pooling: str, contrast: bool, decoder: bool) -> None:
     row = '-'.join([pooling] + ['pce'] * contrast + ['dec'] * decoder)
-    base = Config.fromfile(CONFIGS / 'apc' / f'{data}.py')
-    cfg = base if row == 'akp-pce-dec' else Config.fromfile(CONFIGS / 'apc' / f'{data}_{row}.py')
+    base = load_config(CONFIGS / 'apc' / f'{data}.py')
+    cfg = base if row == 'akp-pce-dec' else load_config(CONFIGS / 'apc' / f'{data}_{row}.py')
     expected = base.copy()
     if pooling == 'max':
         expected.model.head.pooling = dict(type='GlobalMaxPooling')
@@ -150,10 +151,10 @@ def test_the_grid_of_apc_is_what_its_names_say(data: str, pooling: str, contrast
 
 @pytest.mark.parametrize('path', GRADIENT_MAPS, ids=short_id)
 def test_the_gradient_maps_of_acr_are_what_their_names_say(path: Path) -> None:
-    expected = Config.fromfile(ACR_VOC)
+    expected = load_config(ACR_VOC)
     blocks = ARCHITECTURES[expected.model.backbone.arch]['num_layers']
     assert expected.model.test_cfg.start_layer == 10 - blocks
-    cfg = Config.fromfile(path)
+    cfg = load_config(path)
     cfg.model.test_cfg.start_layer %= blocks
     expected.model.test_cfg.update(GRADIENT_MAPS[path])
     assert cfg.to_dict() == expected.to_dict()

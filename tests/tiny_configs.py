@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import itertools
 from functools import cache
@@ -30,10 +31,23 @@ LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 _NUMBER = itertools.count()
 
 
+def load_config(path: str | Path) -> Config:
+    """The config at ``path`` as it is in the file, to change at will; no file is read twice."""
+    return copy.deepcopy(_parsed(Path(path)))
+
+
+@cache
+def _parsed(path: Path) -> Config:
+    cfg = Config.fromfile(path)
+    # A runner writes its config many times, and to lay it out takes longer than a tiny training. Config.fromfile loses
+    # this setting.
+    return Config(cfg.to_dict(), cfg.text, cfg.filename, cfg.env_variables, format_python_code=False)
+
+
 def tiny_config(path: str | Path, data_root: str | Path, work_dir: str | Path, **sizes) -> Config:
     """The config at ``path`` with a network of two blocks, images of about four patches a side and the data of
     ``write_data``; ``sizes`` go to :func:`shrink_data`."""
-    cfg = Config.fromfile(path)
+    cfg = load_config(path)
     img_size, patch_size = input_size(cfg)
     scale = PATCHES * patch_size / img_size
     shrink_model(cfg.model)

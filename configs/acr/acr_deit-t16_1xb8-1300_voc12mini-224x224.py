@@ -1,18 +1,13 @@
 # DeiT-Tiny on the small benchmark of real photographs, at the length and with the optimizer of CoSA there.
 _base_ = [
     '../_base_/models/acr_vit-b16.py',
+    '../_base_/backbones/deit-t16_voc12mini.py',
     '../_base_/datasets/voc12mini_224_longside.py',
     '../_base_/schedules/adamw_poly_20k.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    backbone=dict(
-        arch='vit-t',
-        img_size=224,
-        init_cfg=dict(
-            type='Pretrained', checkpoint='{{$MMWSSS_BENCH_DIR:../shared}}/weights/deit_tiny_patch16_224_in1k_fp16.pth'
-        ),
-    ),
+    backbone=_base_.pretrained_backbone,
     head=dict(in_channels=192),
 )
 param_scheduler = [dict(type='WarmupPolyLR', max_iters=1300, warmup_iters=75, warmup_ratio=1e-6, power=0.9)]

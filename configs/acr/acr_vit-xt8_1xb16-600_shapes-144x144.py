@@ -4,22 +4,13 @@
 # losses fall to almost 0 within 100 iterations and the classification hardly learns; hence 2 (trials of 150 iterations).
 _base_ = [
     '../_base_/models/acr_vit-b16.py',
+    '../_base_/backbones/vit-xt8_shapes.py',
     '../_base_/datasets/shapes_144_longside.py',
     '../_base_/schedules/adamw_poly_20k.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    backbone=dict(
-        arch='vit-xt',
-        img_size=144,
-        patch_size=8,
-        stem='conv',
-        layer_scale_init_value=1e-3,
-        norm_eval=True,
-        init_cfg=dict(
-            type='Pretrained', checkpoint='{{$MMWSSS_SHAPES_WEIGHTS:work_dirs/pretrain_shapes/iter_500.pth}}'
-        ),
-    ),
+    backbone=_base_.pretrained_backbone,
     head=dict(in_channels=128, num_classes=7),
     consistency=dict(loss_activation=dict(loss_weight=2.0), loss_affinity=dict(loss_weight=2.0)),
 )

@@ -1,38 +1,19 @@
 # APC on the small benchmark of real photographs, at the length and with the schedule of ViT-PCM there.
 _base_ = [
     '../_base_/models/apc_vit-b16.py',
-    '../_base_/datasets/voc12mini_224.py',
+    '../_base_/backbones/deit-t16_voc12mini.py',
+    '../_base_/datasets/voc12mini_224_oneview.py',
     '../_base_/schedules/vitpcm_two_phase.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
     data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
-    backbone=dict(
-        arch='vit-t',
-        img_size=224,
-        drop_rate=0.0,
-        init_cfg=dict(
-            type='Pretrained', checkpoint='{{$MMWSSS_BENCH_DIR:../shared}}/weights/deit_tiny_patch16_224_in1k_fp16.pth'
-        ),
-    ),
+    backbone=dict(_base_.pretrained_backbone, drop_rate=0.0),
     neck=dict(in_channels=192, hidden=96),
     head=dict(in_channels=384),
     decode_head=dict(in_channels=192, channels=256),
     warmup_iters=112,
 )
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='ResizeAlignCorners', size=224),
-    dict(
-        type='TwoViews',
-        second_view=False,
-        flip_ud_prob=0.0,
-        transpose_prob=0.0,
-        color=dict(contrast=(0.7, 1.4), saturation=(0.6, 1.4), hue=0.05, gray_prob=0.1),
-    ),
-    dict(type='PackWeakInputs'),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 custom_hooks = [
     dict(type='TwoPhaseTrainHook', warmup_epochs=1, warmup_lr=1e-3, lr=1e-4),
     dict(type='IterationHook'),

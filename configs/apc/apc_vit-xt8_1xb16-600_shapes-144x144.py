@@ -2,40 +2,18 @@
 # configs/pretrain_shapes.py, which has to run first; MMWSSS_SHAPES_WEIGHTS names another checkpoint.
 _base_ = [
     '../_base_/models/apc_vit-b16.py',
-    '../_base_/datasets/shapes_144.py',
+    '../_base_/backbones/vit-xt8_shapes.py',
+    '../_base_/datasets/shapes_144_oneview.py',
     '../_base_/schedules/vitpcm_two_phase.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    backbone=dict(
-        arch='vit-xt',
-        img_size=144,
-        patch_size=8,
-        stem='conv',
-        layer_scale_init_value=1e-3,
-        norm_eval=True,
-        drop_rate=0.0,
-        num_trainable_blocks=None,
-        init_cfg=dict(
-            type='Pretrained', checkpoint='{{$MMWSSS_SHAPES_WEIGHTS:work_dirs/pretrain_shapes/iter_500.pth}}'
-        ),
-    ),
+    backbone=dict(_base_.pretrained_backbone, drop_rate=0.0, num_trainable_blocks=None),
     neck=dict(in_channels=128, hidden=32, dropout=0.1),
     head=dict(in_channels=128, num_classes=7, dropout=0.1),
     decode_head=dict(in_channels=128, channels=64, num_classes=7),
     warmup_iters=100,
 )
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='ResizeAlignCorners', size=144),
-    dict(
-        type='TwoViews',
-        second_view=False,
-        color=dict(contrast=(0.8, 1.25), saturation=(0.8, 1.2), hue=0.1, gray_prob=0.1),
-    ),
-    dict(type='PackWeakInputs'),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 custom_hooks = [
     dict(type='TwoPhaseTrainHook', warmup_iters=50, warmup_lr=1e-3, lr=5e-4),

@@ -1,12 +1,4 @@
 # ACR's regulariser in APC: maps and the attention between patches agree with those of the mirror image. Weight and layers are
 # our choice.
-_base_ = './apc_vit-xt8_1xb16-600_shapes-144x144.py'
-model = dict(
-    consistency=dict(
-        type='ViewPairConsistency',
-        layers=(-2, -1),
-        activation='maps',
-        loss_activation=dict(type='ConsistencyLoss', loss_weight=1.0),
-        loss_affinity=dict(type='ConsistencyLoss', loss_weight=125.0),
-    )
-)
+_base_ = ['./apc_vit-xt8_1xb16-600_shapes-144x144.py', '../_base_/models/view_pair.py']
+model = dict(consistency=_base_.consistency)

@@ -3,7 +3,7 @@
 # iterations. _delete_: another class.
 _base_ = [
     '../_base_/models/apc_vit-b16.py',
-    '../_base_/datasets/voc12aug_384.py',
+    '../_base_/datasets/voc12aug_384_oneview.py',
     '../_base_/schedules/vitpcm_two_phase.py',
     '../_base_/default_runtime.py',
     '../_base_/pseudo_labels/crf.py',
@@ -22,17 +22,6 @@ model = dict(
     warmup_iters=330,
     pseudo_labeler={{_base_.pseudo_labeler}},
 )
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='ResizeAlignCorners', size=384),
-    dict(
-        type='TwoViews',
-        second_view=False,
-        color=dict(brightness=0.2, contrast=(0.5, 2.0), saturation=(0.5, 1.5), hue=0.1, gray_prob=0.1),
-    ),
-    dict(type='PackWeakInputs'),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 custom_hooks = [
     dict(type='TwoPhaseTrainHook', warmup_epochs=1, warmup_lr=1e-3, lr=1e-4),
     dict(type='IterationHook'),

@@ -1,33 +1,14 @@
 # The baseline of vitpcm_deit-t16_1xb16-2k_voc12mini-224x224: same backbone, data and schedule, one view.
 _base_ = [
     '../_base_/models/cam_vit-b16.py',
-    '../_base_/datasets/voc12mini_224.py',
+    '../_base_/backbones/deit-t16_voc12mini.py',
+    '../_base_/datasets/voc12mini_224_oneview.py',
     '../_base_/schedules/vitpcm_two_phase.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
     data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
-    backbone=dict(
-        arch='vit-t',
-        img_size=224,
-        drop_rate=0.0,
-        init_cfg=dict(
-            type='Pretrained', checkpoint='{{$MMWSSS_BENCH_DIR:../shared}}/weights/deit_tiny_patch16_224_in1k_fp16.pth'
-        ),
-    ),
+    backbone=dict(_base_.pretrained_backbone, drop_rate=0.0),
     head=dict(in_channels=192),
 )
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='ResizeAlignCorners', size=224),
-    dict(
-        type='TwoViews',
-        second_view=False,
-        flip_ud_prob=0.0,
-        transpose_prob=0.0,
-        color=dict(contrast=(0.7, 1.4), saturation=(0.6, 1.4), hue=0.05, gray_prob=0.1),
-    ),
-    dict(type='PackWeakInputs'),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=2000, val_interval=1000)

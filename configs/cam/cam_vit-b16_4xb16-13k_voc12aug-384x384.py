@@ -1,7 +1,7 @@
 # The baseline of vitpcm_vit-b16_4xb16-13k_voc12aug-384x384: same backbone, data and schedule, one view.
 _base_ = [
     '../_base_/models/cam_vit-b16.py',
-    '../_base_/datasets/voc12aug_384.py',
+    '../_base_/datasets/voc12aug_384_oneview.py',
     '../_base_/schedules/vitpcm_two_phase.py',
     '../_base_/default_runtime.py',
 ]
@@ -13,15 +13,4 @@ model = dict(
         )
     )
 )
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='ResizeAlignCorners', size=384),
-    dict(
-        type='TwoViews',
-        second_view=False,
-        color=dict(brightness=0.2, contrast=(0.5, 2.0), saturation=(0.5, 1.5), hue=0.1, gray_prob=0.1),
-    ),
-    dict(type='PackWeakInputs'),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=13200, val_interval=13200)

@@ -1,17 +1,13 @@
 # The full method on the small benchmark of real photographs, at the length of the released twin beside it.
 _base_ = [
     '../_base_/models/cosa_vit-b16_full.py',
+    '../_base_/backbones/deit-t16_voc12mini.py',
     '../_base_/datasets/voc12mini_224_twoviews.py',
     '../_base_/schedules/cosa_32k.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    backbone=dict(
-        arch='vit-t',
-        init_cfg=dict(
-            type='Pretrained', checkpoint='{{$MMWSSS_BENCH_DIR:../shared}}/weights/deit_tiny_patch16_224_in1k_fp16.pth'
-        ),
-    ),
+    backbone=_base_.pretrained_backbone,
     head=dict(in_channels=192),
     aux_head=dict(in_channels=192),
     decode_head=dict(in_channels=192),

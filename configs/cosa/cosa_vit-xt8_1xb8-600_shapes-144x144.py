@@ -2,23 +2,13 @@
 # configs/pretrain_shapes.py, which has to run first; MMWSSS_SHAPES_WEIGHTS names another checkpoint.
 _base_ = [
     '../_base_/models/cosa_vit-b16_full.py',
+    '../_base_/backbones/vit-xt8_shapes.py',
     '../_base_/datasets/shapes_144_twoviews.py',
     '../_base_/schedules/cosa_32k.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    backbone=dict(
-        arch='vit-xt',
-        img_size=144,
-        patch_size=8,
-        stem='conv',
-        layer_scale_init_value=1e-3,
-        norm_eval=True,
-        out_indices=[0, 1],
-        init_cfg=dict(
-            type='Pretrained', checkpoint='{{$MMWSSS_SHAPES_WEIGHTS:work_dirs/pretrain_shapes/iter_500.pth}}'
-        ),
-    ),
+    backbone=dict(_base_.pretrained_backbone, out_indices=[0, 1]),
     head=dict(in_channels=128, num_classes=7),
     aux_head=dict(in_channels=128, num_classes=7),
     decode_head=dict(in_channels=128, channels=64, num_classes=7),

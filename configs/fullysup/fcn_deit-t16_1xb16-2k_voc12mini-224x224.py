@@ -1,6 +1,7 @@
 # Upper reference: the same backbone, data and schedule with the true masks of the training images.
 _base_ = [
-    '../_base_/datasets/voc12mini_224.py',
+    '../_base_/backbones/deit-t16_voc12mini.py',
+    '../_base_/datasets/voc12mini_224_oneview.py',
     '../_base_/schedules/vitpcm_two_phase.py',
     '../_base_/default_runtime.py',
 ]
@@ -9,17 +10,7 @@ model = dict(
     data_preprocessor=dict(
         type='WeakSegDataPreProcessor', mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], bgr_to_rgb=True
     ),
-    backbone=dict(
-        type='TokenViT',
-        arch='vit-t',
-        img_size=224,
-        patch_size=16,
-        num_trainable_blocks=5,
-        pos_interp='tf',
-        init_cfg=dict(
-            type='Pretrained', checkpoint='{{$MMWSSS_BENCH_DIR:../shared}}/weights/deit_tiny_patch16_224_in1k_fp16.pth'
-        ),
-    ),
+    backbone=dict(_base_.pretrained_backbone, type='TokenViT', patch_size=16, num_trainable_blocks=5, pos_interp='tf'),
     decode_head=dict(
         type='FCNHead',
         in_channels=192,
@@ -36,18 +27,6 @@ model = dict(
     train_cfg=dict(),
     test_cfg=dict(mode='whole'),
 )
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='ResizeAlignCorners', size=224),
-    dict(
-        type='TwoViews',
-        second_view=False,
-        flip_ud_prob=0.0,
-        transpose_prob=0.0,
-        color=dict(contrast=(0.7, 1.4), saturation=(0.6, 1.4), hue=0.05, gray_prob=0.1),
-    ),
-    dict(type='PackWeakInputs'),
-]
+train_pipeline = [_base_.train_pipeline[0], dict(type='LoadAnnotations'), *_base_.train_pipeline[1:]]
 train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 train_cfg = dict(type='ResumableIterBasedTrainLoop', max_iters=2000, val_interval=1000)

@@ -1,24 +1,9 @@
-# ViT-PCM, its pseudo masks refined by the dense CRF, and a segmentation network that learns from them.
+# As vitpcm_voc.py on the small benchmark, with a small segmentation network.
+_base_ = './vitpcm_voc.py'
 stages = [
-    dict(name='maps', kind='train', config='../vitpcm_voc12mini.py'),
-    dict(
-        name='masks',
-        kind='export',
-        config='../vitpcm_voc12mini.py',
-        checkpoint='{maps}',
-        arguments=['--split', 'train', '--steps', 'crf'],
-    ),
-    dict(
-        name='segmentation',
-        kind='train',
-        config='../stage2/fcn_deit-t16_1xb16-2k_voc12mini-pseudo_224x224.py',
-        env=dict(MMWSSS_PSEUDO_MASKS='{masks}/masks'),
-    ),
-    dict(
-        name='scores',
-        kind='test',
-        config='../stage2/fcn_deit-t16_1xb16-2k_voc12mini-pseudo_224x224.py',
-        checkpoint='{segmentation}',
-        env=dict(MMWSSS_PSEUDO_MASKS='{masks}/masks'),
-    ),
+    dict(stage, config=config)
+    for stage, config in zip(
+        _base_.stages,
+        ['../vitpcm_voc12mini.py'] * 2 + ['../stage2/fcn_deit-t16_1xb16-2k_voc12mini-pseudo_224x224.py'] * 2,
+    )
 ]

@@ -1,19 +1,13 @@
 _base_ = [
     '../_base_/models/vitpcm_vit-b16.py',
+    '../_base_/backbones/deit-t16_voc12mini.py',
     '../_base_/datasets/voc12mini_224.py',
     '../_base_/schedules/vitpcm_two_phase.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
     data_preprocessor=dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375]),
-    backbone=dict(
-        arch='vit-t',
-        img_size=224,
-        drop_rate=0.0,
-        init_cfg=dict(
-            type='Pretrained', checkpoint='{{$MMWSSS_BENCH_DIR:../shared}}/weights/deit_tiny_patch16_224_in1k_fp16.pth'
-        ),
-    ),
+    backbone=dict(_base_.pretrained_backbone, drop_rate=0.0),
     neck=dict(in_channels=192, hidden=96),
     head=dict(in_channels=384),
 )

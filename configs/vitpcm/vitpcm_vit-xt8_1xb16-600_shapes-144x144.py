@@ -2,24 +2,13 @@
 # MMWSSS_SHAPES_WEIGHTS names another checkpoint.
 _base_ = [
     '../_base_/models/vitpcm_vit-b16.py',
+    '../_base_/backbones/vit-xt8_shapes.py',
     '../_base_/datasets/shapes_144.py',
     '../_base_/schedules/vitpcm_two_phase.py',
     '../_base_/default_runtime.py',
 ]
 model = dict(
-    backbone=dict(
-        arch='vit-xt',
-        img_size=144,
-        patch_size=8,
-        stem='conv',
-        layer_scale_init_value=1e-3,
-        norm_eval=True,
-        drop_rate=0.0,
-        num_trainable_blocks=None,
-        init_cfg=dict(
-            type='Pretrained', checkpoint='{{$MMWSSS_SHAPES_WEIGHTS:work_dirs/pretrain_shapes/iter_500.pth}}'
-        ),
-    ),
+    backbone=dict(_base_.pretrained_backbone, drop_rate=0.0, num_trainable_blocks=None),
     neck=dict(in_channels=128, hidden=32, dropout=0.1),
     head=dict(in_channels=128, num_classes=7, dropout=0.1),
     loss_reg=dict(factor=1e-3),

@@ -1,6 +1,6 @@
-# COCO 2014, 81 classes with the background; masks as WeakCOCODataset describes them.
-_base_ = './voc12aug_384.py'
-data_root = 'data/coco'
+# COCO 2014 in the views of ViT-PCM, of which view 2 is never cropped.
+_base_ = ['./voc12aug_384.py', './coco14.py']
+data_root = _base_.coco_train.data_root
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='ResizeAlignCorners', size=384),
@@ -14,21 +14,6 @@ train_pipeline = [
     ),
     dict(type='PackWeakInputs'),
 ]
-train_dataloader = dict(
-    dataset=dict(
-        type='WeakCOCODataset',
-        data_root=data_root,
-        ann_file='',
-        data_prefix=dict(img_path='train2014', seg_map_path='SegmentationClass/train2014'),
-        pipeline=train_pipeline,
-    )
-)
-val_dataloader = dict(
-    dataset=dict(
-        type='WeakCOCODataset',
-        data_root=data_root,
-        ann_file='',
-        data_prefix=dict(img_path='val2014', seg_map_path='SegmentationClass/val2014'),
-    )
-)
+train_dataloader = dict(dataset=dict(_base_.coco_train, pipeline=train_pipeline))
+val_dataloader = dict(dataset=_base_.coco_val)
 test_dataloader = val_dataloader

@@ -1,22 +1,6 @@
-# COCO 2014 as in coco14_384.py, for ACR: a random length of the longer side, tests on the squashed image.
-_base_ = './coco14_384.py'
-train_pipeline = [
-    dict(type='LoadImageFromFile', to_float32=True),
-    dict(type='RandomResizeLong', long_range=(345, 438)),  # 0.9 to 1 / 0.875 times the crop
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='RandomPadCrop', size=384, pad_val=(103.53, 116.28, 123.675)),  # the mean colour, 0 once normalised
-    dict(type='PackWeakInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile', to_float32=True),
-    dict(type='Resize', scale=(384, 384), keep_ratio=False),
-    dict(type='LoadAnnotations'),
-    dict(type='PackWeakInputs'),
-]
-train_dataloader = dict(
-    batch_size=1,  # x 4 GPUs = 4
-    num_workers=4,
-    dataset=dict(pipeline=train_pipeline),
-)
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+# COCO 2014 for ACR: a random length of the longer side, tests on the squashed image, as VOC in voc12aug_384_longside.py.
+_base_ = ['./voc12aug_384_longside.py', './coco14.py']
+data_root = _base_.coco_train.data_root
+train_dataloader = dict(dataset=_base_.coco_train)
+val_dataloader = dict(dataset=_base_.coco_val)
 test_dataloader = val_dataloader

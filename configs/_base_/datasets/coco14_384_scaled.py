@@ -1,19 +1,6 @@
-# COCO 2014 as in coco14_384.py, for single-stage methods: one view, random scales and crops.
-_base_ = './coco14_384.py'
-train_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='RandomRatioScale', ratio_range=(0.5, 2.0)),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='PhotoMetricDistortion'),
-    dict(type='RandomPadCrop', size=384),
-    dict(type='PackWeakInputs'),
-]
-test_pipeline = [
-    dict(type='LoadImageFromFile'),
-    dict(type='LoadAnnotations'),
-    dict(type='ResizeAlignCorners', size=384, resize_mask=False),
-    dict(type='PackWeakInputs'),
-]
-train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
-val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+# COCO 2014 for single-stage methods: one view, random scales and crops, as VOC in voc12aug_384_scaled.py.
+_base_ = ['./voc12aug_384_scaled.py', './coco14.py']
+data_root = _base_.coco_train.data_root
+train_dataloader = dict(dataset=_base_.coco_train)
+val_dataloader = dict(dataset=_base_.coco_val)
 test_dataloader = val_dataloader
