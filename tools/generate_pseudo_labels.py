@@ -47,6 +47,7 @@ def parse_args() -> argparse.Namespace:
         help='pseudo labeler in the place of the one of the model: a config file with pseudo_labeler = '
         f'dict(steps=[...]), or the name of one in configs/_base_/pseudo_labels ({", ".join(recipe_names())})',
     )
+    parser.add_argument('--maps', action='store_true', help='keep the maps that the masks are decided from in DIR/maps')
     parser.add_argument('--workers', type=int, default=2, help='threads for refinement and writing (default: 2)')
     parser.add_argument('--device', help='where to run (default: the GPU if there is one)')
     parser.add_argument('--overwrite', action='store_true', help='remove what lies in DIR from another export')
@@ -180,6 +181,7 @@ def main() -> None:
             num_workers=loader.get('num_workers', 0),
             workers=args.workers,
             overwrite=args.overwrite,
+            store_maps=args.maps,
         )
     except ExportError as error:
         raise launch.UsageError(str(error)) from error

@@ -18,6 +18,7 @@ from mmengine.config import Config
 
 import mmwsss
 from mmwsss.compat import has_compiled_ops
+from mmwsss.pseudo_labels.crop_views import crop_views
 from mmwsss.utils.files import jsonable, write_json
 
 from .protocols import protocol_of_score
@@ -119,6 +120,8 @@ def views_in_words(views: Mapping[str, Any] | None) -> str:
     >>> views_in_words(dict(scales=(1.0, 0.5), flip=True))
     'scales 1, 0.5 with mirror images'
     """
+    if (crops := crop_views(views)) is not None:
+        return crops.in_words()
     scales = [f'{scale:g}' for scale in (views or {}).get('scales', (1,))]
     words = 'single scale' if scales == ['1'] else f'scales {", ".join(scales)}'
     return f'{words} with mirror images' if (views or {}).get('flip', False) else words

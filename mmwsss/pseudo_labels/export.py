@@ -29,6 +29,7 @@ from .export_data import ExportError, image_ids, image_labels
 from .export_folder import MANIFEST, export_folder
 from .export_progress import counted
 from .manifest import ExportSource, describe_masks, export_identity, mask_palette, mask_path, protocol_of_masks
+from .stored_maps import maps_path, present_maps, write_maps
 
 _IGNORED = 255  # in the mask of a LabelState, whatever the dataset uses
 _PENDING_PER_WORKER = 4
@@ -62,11 +63,16 @@ def export_pseudo_labels(
     workers: int = 1,
     overwrite: bool = False,
     progress: bool = True,
+    store_maps: bool = False,
 ) -> ExportResult:
     """Write ``masks/<img_id>.png`` for every image of ``dataset`` and ``manifest.json`` below ``out_dir``.
 
+    With ``store_maps`` the maps that each mask was decided from are kept as ``maps/<img_id>.npz``, see
+    :func:`~mmwsss.pseudo_labels.stored_maps.write_maps`, for the present classes: those that the image labels name, or
+    without them those that the method predicts.
+
     The network runs on this thread, :meth:`WeakSegmentor.pseudo_label` and the writing in threads beside it. Every file
-    appears whole or not at all; images whose mask is there are skipped, so that an interrupted export goes on when it
+    appears whole or not at all; images whose files are there are skipped, so that an interrupted export goes on when it
     is called again; a finished one stays as it is. Each process of a distributed run takes its share of what is left.
     Module modes and the states of the random generators are as before afterwards.
 
@@ -78,6 +84,7 @@ def export_pseudo_labels(
         workers: threads for the second half; 0 does everything in turn.
         overwrite: remove what lies in ``out_dir`` from another export, or from the same.
         progress: show a bar on the first process.
+        store_maps: keep the maps.
 
     Raises:
         ExportError: ``out_dir`` holds masks of another model, checkpoint, dataset or chain of steps or of other image
@@ -89,7 +96,7 @@ def export_pseudo_labels(
         raise ExportError(f'{type(model).__name__} makes no localization maps; export from a weak segmentor')
     palette, ids = mask_palette(dataset.metainfo, dataset.ignore_index), image_ids(dataset)
     use_labels = model.test_cfg['use_image_labels'] and 'image_labels' in dataset.get_data_info(0)
-    identity = export_identity(source, ids, image_labels(dataset) if use_labels else None)
+    identity = export_identity(source, ids, image_labels(dataset) if use_labels else None, store_maps)
     with _evaluating(model), seeded(0):
         _try_first(model, dataset, ids, use_labels)
     device = next(model.parameters()).device
@@ -99,7 +106,8 @@ def export_pseudo_labels(
             manifest = folder.read_manifest() if rank == 0 else None
             return ExportResult(folder.masks, 0, len(ids), 0.0, manifest)
         start = time.perf_counter()
-        writer = _MaskWriter(model, folder.masks, ids, palette, dataset.ignore_index)
+        maps = folder.maps if store_maps else None
+        writer = _MaskWriter(model, folder.masks, maps, ids, palette, dataset.ignore_index)
         share = folder.left[rank::world_size]
         loader = DataLoader(
             Subset(dataset, share),
@@ -125,6 +133,7 @@ def export_pseudo_labels(
                 'palette': palette[: len(classes)],
                 'ignore_index': dataset.ignore_index,
                 'num_images': len(ids),
+                'maps': store_maps,
                 'runs': folder.end_run(written_by_rank, seconds),
                 **circumstances(device),
                 'protocol': protocol_of_masks(use_labels, model.test_cfg.get('views')),
@@ -139,10 +148,17 @@ class _MaskWriter:
     """Second half of the work on one image, for a thread of its own."""
 
     def __init__(
-        self, model: nn.Module, folder: Path, ids: Sequence[str], palette: list[list[int]], ignore_index: int
+        self,
+        model: nn.Module,
+        folder: Path,
+        maps: Path | None,
+        ids: Sequence[str],
+        palette: list[list[int]],
+        ignore_index: int,
     ) -> None:
         self.model = model
         self.folder = folder
+        self.maps = maps
         self.ids = ids
         self.palette = palette
         self.ignore_index = ignore_index
@@ -151,6 +167,9 @@ class _MaskWriter:
     def __call__(self, index: int, outputs: dict[str, Tensor], sample: SegDataSample, labels: Tensor | None) -> None:
         with torch.cuda.device_of(outputs['scores']), _naming(self.ids[index]):  # the first does nothing on a CPU
             state = self.model.pseudo_label(outputs, sample, labels)
+            if self.maps is not None:
+                kept = present_maps(state, self.model.presumed_labels(outputs['scores']))
+                write_maps(maps_path(self.maps, self.ids[index]), *kept)
         mask = state.mask[0].to('cpu').numpy()
         mask = np.where(mask == _IGNORED, self.ignore_index, mask).astype(np.uint8)
         write_palette_png(mask_path(self.folder, self.ids[index]), mask, self.palette)

@@ -19,8 +19,9 @@ from mmwsss.utils.files import locked, remove_folder, remove_partial_files, writ
 
 from .export_data import ExportError
 from .manifest import mask_path
+from .stored_maps import maps_path, read_maps
 
-MASKS, IDENTITY, MANIFEST, LOCK = 'masks', 'export.json', 'manifest.json', '.lock'
+MASKS, MAPS, IDENTITY, MANIFEST, LOCK = 'masks', 'maps', 'export.json', 'manifest.json', '.lock'
 _RUNS = 'runs'
 
 
@@ -29,8 +30,9 @@ class ExportFolder:
     """An export's folder, held by the processes of one run.
 
     Args:
-        path: holds ``masks/``, ``manifest.json`` and ``export.json``, which says what the masks have in common.
-        left: indices of the images without a mask, the same on every process.
+        path: holds ``masks/``, with stored maps ``maps/``, ``manifest.json`` and ``export.json``, which says what the
+            masks have in common.
+        left: indices of the images without a mask, or without maps, the same on every process.
         finished: every mask and the manifest were there already.
     """
 
@@ -42,6 +44,11 @@ class ExportFolder:
     def masks(self) -> Path:
         """Folder of the masks."""
         return self.path / MASKS
+
+    @property
+    def maps(self) -> Path:
+        """Folder of the stored maps."""
+        return self.path / MAPS
 
     def read_manifest(self) -> dict[str, Any]:
         """Manifest of a finished export."""
@@ -68,7 +75,8 @@ def export_folder(
     """Hold ``path`` for the masks of images ``ids``; the first process looks and tidies up, all get its answer.
 
     Args:
-        identity: what the masks in the folder have to have in common, as JSON has it.
+        identity: what the masks in the folder have to have in common, as JSON has it; its entry 'maps' says whether
+            maps are stored beside them.
         overwrite: remove what lies there.
         device: where the network runs, for the record of the run.
 
@@ -110,16 +118,19 @@ def _prepare(
     folder: Path, ids: Sequence[str], identity: dict[str, Any], overwrite: bool, device: Any
 ) -> tuple[list[int], bool]:
     """Indices of the images to do, and whether the export is finished; otherwise the record of a run is begun."""
-    masks = folder / MASKS
+    masks, maps = folder / MASKS, folder / MAPS if identity.get('maps') else None
     if overwrite:
         # The old record goes last: an interrupted removal must not look like a part of the new export.
         (folder / MANIFEST).unlink(missing_ok=True)
         remove_folder(masks)
+        remove_folder(folder / MAPS)
         (folder / IDENTITY).unlink(missing_ok=True)
     runs = _earlier_runs(folder, identity)
     remove_partial_files(folder)
     masks.mkdir(exist_ok=True)
-    whole = map_threads(partial(_is_whole, masks), ids, f'looking for masks in {masks}')
+    if maps is not None:
+        maps.mkdir(exist_ok=True)
+    whole = map_threads(partial(_is_whole, masks, maps), ids, f'looking for masks in {masks}')
     left = [index for index, done in enumerate(whole) if not done]
     if not left and (folder / MANIFEST).exists():
         return left, True
@@ -163,13 +174,15 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _is_whole(masks: Path, image_id: str) -> bool:
-    """Whether the mask is there and can be read; one that a failing disk damaged is made again."""
+def _is_whole(masks: Path, maps: Path | None, image_id: str) -> bool:
+    """Whether all files are there and can be read; one that a failing disk damaged is made again."""
     path = mask_path(masks, image_id)
     if not path.exists():
         return False
     try:
         read_mask(str(path))
+        if maps is not None:
+            read_maps(maps_path(maps, image_id))
     except (OSError, ValueError, SyntaxError, EOFError):
         return False
     return True

@@ -46,7 +46,10 @@ class LabelState:
 
 
 class LabelStep(ABC):
-    """One step of a :class:`PseudoLabeler`: takes a :class:`LabelState` and returns the changed one."""
+    """One step of a :class:`PseudoLabeler`: takes a :class:`LabelState` and returns the changed one.
+
+    A step that ``decides`` sets the mask and leaves the maps as it found them, and so do those after it.
+    """
 
     needs_images: ClassVar[bool] = False
     decides: ClassVar[bool] = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mmwsss.evaluation import confusion
 from mmwsss.evaluation.record import config_sha256, protocol_from_scores, settings_sha256
 from mmwsss.utils.files import file_sha256, jsonable
 
+from .crop_views import crop_views
 from .export_data import ExportError, image_ids, image_labels, truth_reader
 
 _IGNORED_COLOURS = ([224, 224, 192], [255, 255, 255], [127, 127, 127])
@@ -35,6 +36,7 @@ class ExportSource:
             dataset with its pipeline; these and not the whole config decide which masks belong together.
         split: name of the split or path of its list.
         steps: configs of the steps of the pseudo labeler; None where the model goes without one.
+        step_checkpoints: SHA-256 of every checkpoint that a step names, by that name.
         checkpoint: path of the weights, None during a training.
         checkpoint_sha256: SHA-256 of that file.
         iteration: of the training that exports, None outside of one.
@@ -49,6 +51,7 @@ class ExportSource:
     iteration: int | None = None
     model_sha256: str | None = None
     dataset_sha256: str | None = None
+    step_checkpoints: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -72,6 +75,7 @@ class ExportSource:
             iteration=iteration,
             model_sha256=settings_sha256(model),
             dataset_sha256=settings_sha256(dataset),
+            step_checkpoints=checkpoint_hashes(steps),
         )
 
     def record(self) -> dict[str, Any]:
@@ -81,16 +85,43 @@ class ExportSource:
             'checkpoint': {'path': self.checkpoint, 'sha256': self.checkpoint_sha256, 'iteration': self.iteration},
             'split': self.split,
             'steps': self.steps,
+            'checkpoints of steps': dict(self.step_checkpoints),
         }
 
 
+def checkpoint_hashes(steps: Any) -> dict[str, str]:
+    """SHA-256 of the files that ``checkpoint`` anywhere in the configs ``steps`` names, by that name; of a URL itself.
+
+    A file or work dir may get other weights under the same name, which make other masks.
+
+    Raises:
+        UsageError: there is no such checkpoint.
+    """
+    from mmwsss.apis.launch import find_checkpoint  # late, as it imports the models, which import this package
+
+    found: dict[str, str] = {}
+    if isinstance(steps, Mapping):
+        if isinstance(name := steps.get('checkpoint'), str):
+            path = find_checkpoint(name, 'checkpoint of a step')
+            found[name] = path if '://' in path else file_sha256(path)
+        steps = list(steps.values())
+    if isinstance(steps, (list, tuple)):
+        for entry in steps:
+            found |= checkpoint_hashes(entry)
+    return found
+
+
 def export_identity(
-    source: ExportSource, ids: Sequence[str], labels: Sequence[np.ndarray | None] | None
+    source: ExportSource,
+    ids: Sequence[str],
+    labels: Sequence[np.ndarray | None] | None,
+    store_maps: bool = False,
 ) -> dict[str, Any]:
     """What has to be the same for masks to belong together, as JSON has it.
 
     Args:
         labels: image labels (K,) of each image, None where the masks are made without.
+        store_maps: whether the maps are kept beside the masks.
     """
     return jsonable(
         {
@@ -99,9 +130,11 @@ def export_identity(
             'checkpoint sha256': source.checkpoint_sha256,
             'iteration': source.iteration,
             'steps': source.steps,
+            'checkpoints of steps': dict(source.step_checkpoints),
             'use of image labels': labels is not None,
             'images': {'number': len(ids), 'sha256': hashlib.sha256('\n'.join(ids).encode()).hexdigest()},
             'image labels': None if labels is None else _labels_sha256(labels),
+            'maps': store_maps or None,
         }
     )
 
@@ -110,8 +143,12 @@ def protocol_of_masks(used_image_labels: bool, views: Mapping[str, Any] | None) 
     """How pseudo masks were made, in the words of :func:`~mmwsss.evaluation.record.protocol_from_scores`."""
     scales = None
     if views is not None:
-        scales = f'views at scales {", ".join(f"{scale:g}" for scale in views["scales"])}'
-        scales += ' with mirror images' if views.get('flip', False) else ''
+        crops = crop_views(views)
+        if crops is not None:
+            scales = crops.in_words()
+        else:
+            scales = f'views at scales {", ".join(f"{scale:g}" for scale in views["scales"])}'
+            scales += ' with mirror images' if views.get('flip', False) else ''
     return protocol_from_scores([_score_name('mIoU', used_image_labels)], scales)
 
 

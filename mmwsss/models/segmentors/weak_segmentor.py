@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from mmwsss.ops import RESIZERS, present_channels
 from mmwsss.pseudo_labels import maps_to_mask
+from mmwsss.pseudo_labels.crop_views import crop_views
 from mmwsss.pseudo_labels.labeler import LabelState, PseudoLabeler
 from mmwsss.pseudo_labels.segmentation import mask_absent_logits
 from mmwsss.pseudo_labels.views import Fusion, FusionRule, iter_views, rescale_bilinear
@@ -40,7 +41,9 @@ class WeakSegmentor(BaseSegmentor):
             a pseudo labeler or refiner has to do without them; ``upsample`` is the rule for enlarging maps, a key of
             :data:`~mmwsss.ops.RESIZERS`;
             ``views``, e.g. ``dict(scales=(0.5, 1, 1.5), flip=True)``, fuses the network's outputs over scales and
-            mirror images; ``pseudo_source`` is what pseudo masks are made from, 'maps' or 'segmentation'.
+            mirror images, ``dict(type='multi_crop', scales=(0.75, 1, 2), crop_size=448, stride=300)`` over crops, see
+            :class:`~mmwsss.pseudo_labels.crop_views.CropViews`; ``pseudo_source`` is what pseudo masks are made from,
+            'maps' or 'segmentation'.
         pseudo_labeler: config of a :class:`~mmwsss.pseudo_labels.labeler.PseudoLabeler` that makes the pseudo masks
             from the network's maps, or from the probabilities of its segmentation head at full size; without one they
             are decided from :meth:`decision_maps`.
@@ -94,7 +97,7 @@ class WeakSegmentor(BaseSegmentor):
         for name, allowed in (('upsample', tuple(RESIZERS)), ('pseudo_source', sources)):
             if self.test_cfg[name] not in allowed:
                 raise ValueError(f'model.test_cfg.{name} has to be one of {allowed}, got {self.test_cfg[name]!r}')
-        _check_views(self.test_cfg['views'])
+        crop_views(self.test_cfg['views'])
 
     @abstractmethod
     def network_outputs(self, inputs: Tensor) -> dict[str, Tensor]:
@@ -138,6 +141,10 @@ class WeakSegmentor(BaseSegmentor):
         """What follows the fusion of views: normalisation of maps, scores in [0, 1]."""
         return fused
 
+    def finish_crops(self, fused: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What follows the fusion of crops."""
+        return self.finish_views(fused)
+
     def view_fusion(self, name: str, size: Sequence[int]) -> Fusion:
         """Running fusion of output ``name`` over views of an image of ``size``."""
         rule = self.fusion_rules.get(name, FusionRule())
@@ -156,6 +163,8 @@ class WeakSegmentor(BaseSegmentor):
         Unless the method fuses at the size of ``inputs``, the largest view gives the size of the maps. ``labels``
         (B, K) only say which maps are needed, see :meth:`network_for`.
         """
+        if (crops := crop_views(self.test_cfg['views'])) is not None:
+            return self.finish_crops(crops.outputs(self.network_for(labels), inputs, self.fusion_rules))
         views = self.test_cfg['views'] or dict(scales=(1,))
         scales = views['scales'] if self.fuses_at_input_size else sorted(views['scales'], reverse=True)
         rescale = partial(rescale_bilinear, divisor=self.size_divisor)
@@ -294,14 +303,6 @@ def refuse_pretrained(pretrained: str | None) -> None:
     """Raise ValueError where mmseg's deprecated option ``pretrained`` is set."""
     if pretrained is not None:
         raise ValueError('`pretrained` is not supported; set init_cfg=dict(type="Pretrained", ...) in the backbone')
-
-
-def _check_views(views: dict | None) -> None:
-    if views is None:
-        return
-    unknown, scales = set(views) - {'scales', 'flip'}, views.get('scales')
-    if unknown or not isinstance(scales, Sequence) or not scales or min(scales) <= 0:
-        raise ValueError(f'model.test_cfg.views needs positive scales and may have flip=True, got {views}')
 
 
 def first_view(inputs: Tensor | dict[str, Tensor]) -> Tensor:
