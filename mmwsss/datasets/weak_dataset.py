@@ -36,7 +36,8 @@ class WeakSegDataset(BaseSegDataset):
     """Images with image-level labels, from a split list or a plain folder.
 
     Every item carries ``image_labels``, np.float32 (K,), multi-hot over the K foreground classes of ``metainfo``. All
-    files are checked in ``full_init``. Nothing is swapped for another random item: a pipeline that returns None is an
+    files are checked in ``full_init``; a transform that reads more of them has a method ``find_problems(infos)``,
+    which returns every :class:`Problem`. Nothing is swapped for another random item: a pipeline that returns None is an
     error.
 
     Args:
@@ -225,6 +226,10 @@ class WeakSegDataset(BaseSegDataset):
                 mask_values[index] = result.mask_values
                 problems += result.problems
                 problems += outside_values(infos[index], result.mask_values, len(table.names), self.ignore_index)
+        if self.check != 'none':
+            for _, transform in _walk_transforms(self.pipeline, 'pipeline'):
+                if hasattr(transform, 'find_problems'):
+                    problems += transform.find_problems(infos)
         if self.label_source is not None:
             labels, label_problems = self.label_source(infos, table, mask_values)
             problems += label_problems

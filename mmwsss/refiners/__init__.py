@@ -3,6 +3,7 @@
 from .affinity import ColourAffinity
 from .base import Refiner
 from .dense_crf import DenseCRF, dense_crf
+from .network_affinity import NetworkAffinity
 from .par import PAMR, PAR, PixelAffinity, par_affinity, propagate
 from .permutohedral import PermutohedralLattice
 from .random_walk import RandomWalk, random_walk
@@ -12,6 +13,7 @@ __all__ = [
     'PAR',
     'ColourAffinity',
     'DenseCRF',
+    'NetworkAffinity',
     'PermutohedralLattice',
     'PixelAffinity',
     'RandomWalk',

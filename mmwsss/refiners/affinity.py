@@ -46,28 +46,53 @@ def pair_indices(radius: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return first, partners
 
 
-def _pairs(grid: Tensor, radius: int) -> tuple[Tensor, Tensor]:
-    """Values of ``grid`` (h, w) at the first cells (M,) and at their partners (P, M)."""
+def _windows(grid: Tensor, radius: int) -> list[Tensor]:
+    """Parts (..., h', w') of ``grid`` (..., h, w): the first cells of all pairs, then their partners step by step."""
     edge = radius - 1
-    height, width = grid.shape[0] - edge, grid.shape[1] - 2 * edge
+    height, width = grid.shape[-2] - edge, grid.shape[-1] - 2 * edge
     if radius < 2 or height < 1 or width < 1:
         raise ValueError(
-            f'no pair within radius {radius} in a grid of {tuple(grid.shape)}; take a radius of at least 2 and at most '
-            'what fitted_radius gives'
+            f'no pair within radius {radius} in a grid of {tuple(grid.shape[-2:])}; take a radius of at least 2 and at '
+            'most what fitted_radius gives, which needs 5 cells a side'
         )
-    views = [grid[dy : dy + height, edge + dx : edge + dx + width] for dy, dx in [(0, 0), *pair_offsets(radius)]]
-    first, *partners = (view.flatten() for view in views)
-    return first, torch.stack(partners)
+    steps = [(0, 0), *pair_offsets(radius)]
+    return [grid[..., dy : dy + height, edge + dx : edge + dx + width] for dy, dx in steps]
+
+
+def _pairs(grid: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """Values of ``grid`` (..., h, w) at the first cells (..., M) and at their partners (..., P, M)."""
+    first, *partners = (window.flatten(-2) for window in _windows(grid, radius))
+    return first, torch.stack(partners, dim=-2)
+
+
+def pair_affinity(features: Tensor, radius: int) -> Tensor:
+    """Affinity exp(-mean_c |difference of features|) of all pairs (PSA).
+
+    Args:
+        features: (B, D, h, w); half precision is too coarse for affinities near 1.
+        radius: see :func:`pair_offsets`.
+
+    Returns:
+        (B, P, M) in (0, 1], in the order of :func:`pair_indices`.
+
+    Raises:
+        ValueError: the grid is too small for the radius.
+    """
+    first, *partners = _windows(features, radius)
+    # Step by step, as all pairs at once would hold the features P times more often than their gradients need.
+    values = [(-(first - other).abs().mean(dim=1)).exp().flatten(1) for other in partners]
+    return torch.stack(values, dim=1)
 
 
 def pair_labels(label_map: Tensor, radius: int, ignore_index: int = 255) -> tuple[Tensor, Tensor, Tensor]:
-    """What is known of every pair of cells of ``label_map`` (h, w), 0 being the background.
+    """What is known of every pair of cells of ``label_map`` (..., h, w), 0 being the background.
 
     Returns:
-        Three masks (P, M) float32: both cells background, both of one foreground class, both labelled but different.
-        Pairs with an ignored cell are in none.
+        Three masks (..., P, M) float32: both cells background, both of one foreground class, both labelled but
+        different. Pairs with an ignored cell are in none.
     """
     first, partners = _pairs(label_map, radius)
+    first = first[..., None, :]
     known = (first != ignore_index) & (partners != ignore_index)
     equal = (first == partners) & known
     return (equal & (first == 0)).float(), (equal & (first != 0)).float(), (known & (first != partners)).float()

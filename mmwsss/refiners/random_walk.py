@@ -76,8 +76,8 @@ class RandomWalk(Refiner):
 
     Args:
         affinity: config of a callable in ``TASK_UTILS``, or a callable, from images (B, 3, H, W) and the side of a cell
-            in pixels to the affinity matrix of the ceil(H / side) x ceil(W / side) cells, see :func:`transition`. None
-            where every call brings its own.
+            in pixels to the affinity matrix of the ceil(H / side) x ceil(W / side) cells, see :func:`transition`:
+            ``ColourAffinity``, ``NetworkAffinity`` or one of yours. None where every call brings its own.
         beta, logt: see :func:`random_walk`; PSA has 8 and 8.
         stride: side of a cell in pixels.
 

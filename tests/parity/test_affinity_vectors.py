@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest import mock
 
+import numpy as np
 import torch
+from official import assert_relative, layout, recipe_weight
 from vectors import close, load, planes, tensor, vectors
 
+from mmwsss.datasets.transforms import LoadAffinityLabels
 from mmwsss.models.losses import affinity_loss
-from mmwsss.refiners.affinity import affinity_label_map, corner_range, crop_flip_pad, pair_indices, pair_labels
+from mmwsss.models.utils.pmm_affinity_weights import convert_pmm_affinity
+from mmwsss.pseudo_labels.stored_maps import write_maps
+from mmwsss.refiners.affinity import (
+    affinity_label_map,
+    corner_range,
+    crop_flip_pad,
+    fitted_radius,
+    pair_affinity,
+    pair_indices,
+    pair_labels,
+)
+from mmwsss.registry import MODELS
 
 KINDS = ('bg', 'fg', 'neg')
+BACKBONES = dict(resnet38_aff=dict(type='ResNet38d'), scalenet101_aff=dict(type='ScaleNet', official_small_pool=True))
 
 
 @vectors('pmm', 'affinity_labels*.npz')
@@ -49,6 +65,31 @@ def test_sample_of_the_affinity_network_is_the_official_one(path: Path) -> None:
     close(((image - mean) / deviation)[:, : corner.shape[1], : corner.shape[2]], corner, atol=1e-5)
 
 
+@vectors('pmm', 'affinity_dataset*.npz')
+def test_sample_of_the_pipeline_is_the_official_one(path: Path, tmp_path: Path) -> None:
+    data = load(path)
+    *corner, flip = data['randrange_w_h_then_flipbit'].tolist()
+    values = torch.tensor([0, 7, 3])[: len(data['crf_la'])]
+    assert len(values) == len(data['crf_la'])
+    for name, key in (('low', 'crf_la'), ('high', 'crf_ha')):
+        write_maps(tmp_path / name / 'one.npz', tensor(data[key]), values)
+    step = LoadAffinityLabels(str(tmp_path / 'low'), str(tmp_path / 'high'), crop_size=int(data['crop_size']))
+    with (
+        mock.patch.object(np.random, 'randint', side_effect=corner),
+        mock.patch.object(np.random, 'random', return_value=0.0 if flip else 0.9),
+    ):
+        out = step(dict(img=data['image_rgb'], img_id='one'))
+    official = data['label_eighth']  # positions in the file, ours are classes
+    expected = np.where(official == 255, 255, np.append(values.numpy(), np.zeros(253, int))[official])
+    np.testing.assert_array_equal(out['gt_seg_map'], expected)
+    for kind, mask in zip(KINDS, pair_labels(tensor(out['gt_seg_map']), int(data['radius']))):
+        close(mask, data[kind])
+    mean, deviation = (np.array(row) for row in ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)))
+    shown = torch.from_numpy((out['img'] - mean) / deviation).permute(2, 0, 1).float()
+    size = data['img_corner'].shape
+    close(shown[:, : size[1], : size[2]], data['img_corner'], atol=1e-5)
+
+
 @vectors('pmm', 'affinity_loss*.npz')
 def test_affinity_loss_and_its_gradient_are_the_official_ones(path: Path) -> None:
     data = load(path)
@@ -62,3 +103,26 @@ def test_affinity_loss_and_its_gradient_are_the_official_ones(path: Path) -> Non
         alone = [mask if i == place else torch.zeros_like(mask) for i, mask in enumerate(masks)]
         share = (0.25, 0.25, 0.5)[place]
         close(affinity_loss(affinity, *alone) / share, data[f'{kind}_loss'], atol=2e-6)
+
+
+@vectors('pmm', 'full_*_aff.npz')
+def test_full_affinity_network(path: Path) -> None:
+    data = load(path)
+    name, seed = path.stem.removeprefix('full_'), data['recipe_seed'].item()
+    official = {key: recipe_weight(key, shape, seed) for key, shape in layout(path.parent, name).items()}
+    taps = [official[f'f8_{i}.weight'].shape[:2] for i in (3, 4, 5)]
+    head = dict(type='AffinityHead', in_channels=[tap[1] for tap in taps], tap_channels=[tap[0] for tap in taps])
+    with torch.device('meta'):
+        model = MODELS.build(
+            dict(type='AffinityNetwork', backbone=BACKBONES[name], head=head, loss_affinity=dict(type='AffinityLoss'))
+        )
+    model.load_state_dict(convert_pmm_affinity(official), assign=True)
+    model.eval()
+    with torch.no_grad():
+        features = model(tensor(data['x']))
+        matrix, size = model.affinity_matrix(tensor(data['x']))
+    assert size == tuple(features.shape[-2:])
+    radius = fitted_radius(model.radius, size)
+    assert radius < model.radius, 'the files are of small maps'
+    assert_relative(pair_affinity(features, radius), data['aff'], 1e-4)
+    assert_relative(matrix.to_dense(), data['aff_dense'], 1e-4)

@@ -7,6 +7,7 @@ from mmwsss.refiners.affinity import (
     corner_range,
     crop_flip_pad,
     fitted_radius,
+    pair_affinity,
     pair_indices,
     pair_labels,
     pair_matrix,
@@ -117,3 +118,23 @@ def test_colour_affinity_of_a_single_cell():
 def test_impossible_settings_are_refused():
     with pytest.raises(ValueError, match='radius'):
         ColourAffinity(radius=1)
+
+
+def test_affinity_of_pairs_and_its_gradient():
+    features = torch.randn(2, 5, 6, 9, dtype=torch.double, requires_grad=True)
+    first, partners = pair_indices(3, (6, 9))
+    flat = features.flatten(2)
+    expected = torch.exp(-(flat[:, :, first][:, :, None] - flat[:, :, partners]).abs().mean(dim=1))
+    values = pair_affinity(features, 3)
+    torch.testing.assert_close(values, expected)
+    weights = torch.rand_like(values)
+    found, wanted = (torch.autograd.grad((weights * part).sum(), features)[0] for part in (values, expected))
+    torch.testing.assert_close(found, wanted)
+    with pytest.raises(ValueError, match='5 cells a side'):
+        pair_affinity(features[..., :3, :], 4)
+
+
+def test_labels_of_a_batch_are_those_of_its_images():
+    labels = torch.tensor([0, 0, 2, 7, 255])[torch.randint(0, 5, (3, 7, 8))]
+    for batched, *alone in zip(pair_labels(labels, 3), *(pair_labels(label, 3) for label in labels)):
+        assert torch.equal(batched, torch.stack(alone))

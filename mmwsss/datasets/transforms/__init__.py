@@ -1,8 +1,10 @@
 """Pipeline steps for weak supervision."""
 
+from .affinity_labels import LoadAffinityLabels
 from .color import ViewColorJitter, adjust_contrast, adjust_hue, adjust_saturation, to_gray
 from .formatting import PackWeakInputs
 from .labels import ImageLabelsFromMask
+from .multi_crop import MultiCropSample
 from .resize import ResizeAlignCorners
 from .resize_long import RandomResizeLong
 from .scale_crop import PILGaussianBlur, RandomPadCrop, RandomRatioScale
@@ -12,6 +14,8 @@ from .views import TwoViews
 __all__ = [
     'STRONG_OPS',
     'ImageLabelsFromMask',
+    'LoadAffinityLabels',
+    'MultiCropSample',
     'OneOfStrongAug',
     'PILGaussianBlur',
     'PackWeakInputs',

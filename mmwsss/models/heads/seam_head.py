@@ -38,7 +38,7 @@ class SEAMHead(BaseModule):
     """Class maps of a dilated network and their refinement by pixel correlation (SEAM, CVPR 2020; PMM, sec. 2.2).
 
     Args:
-        in_channels: of the two taps and of the last features.
+        in_channels: of the two taps and of the last features, or one number for all, as in a transformer.
         num_classes: classes C including the background, which has a channel here.
         tap_channels: that the taps are brought to.
         channels: of the features whose similarity is measured.
@@ -48,7 +48,7 @@ class SEAMHead(BaseModule):
 
     def __init__(
         self,
-        in_channels: Sequence[int],
+        in_channels: int | Sequence[int],
         num_classes: int,
         tap_channels: Sequence[int] = (64, 128),
         channels: int = 192,
@@ -57,7 +57,7 @@ class SEAMHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg)
         self.num_classes = num_classes
-        first, second, last = in_channels
+        first, second, last = [in_channels] * 3 if isinstance(in_channels, int) else in_channels
         self.dropout = nn.Dropout2d(dropout)
         self.fc8 = nn.Conv2d(last, num_classes, 1, bias=False)
         self.f8_3 = nn.Conv2d(first, tap_channels[0], 1, bias=False)
