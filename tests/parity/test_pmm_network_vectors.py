@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmseg.structures import SegDataSample
 from official import assert_relative, layout, official_weights, recipe_weight
-from test_view_vectors import image_of, pmm_network, rescale_bicubic
+from test_view_vectors import image_of, normalize, pmm_network, rescale_bicubic
 from torch import Tensor, nn
 from vectors import close, load, tensor, vectors
 
@@ -23,10 +23,10 @@ from mmwsss.models.heads.seam_head import exclusive_foreground, pixel_correlatio
 from mmwsss.models.losses import UnderFittingCrossEntropyLoss, min_pooling_loss, rectified_min_max
 from mmwsss.models.segmentors import SEAM
 from mmwsss.models.segmentors.seam import image_logits
+from mmwsss.models.utils.pmm_seam_weights import convert_pmm_seam
 from mmwsss.registry import MODELS
 
 BLOCK_DILATIONS = dict(res_dilated=2, bot_dilated=4)  # as in b5 and b6; the first convolution of b5 has none
-HEAD = ('fc8', 'f8_3', 'f8_4', 'f9')
 RES2NET_STEM = {'conv1.0': '0.conv', 'conv1.1': '0.bn', 'conv1.3': '1.conv', 'conv1.4': '1.bn', 'conv1.6': '2.conv'}
 RES2NET_STEM['bn1'] = '2.bn'
 CLS_LOSS = dict(type='MultiLabelSoftMarginLoss')
@@ -223,8 +223,7 @@ def test_full_network_of_maps(path: Path) -> None:
     data = load(path)
     official = full_weights(path, data)
     config = seam(official, BACKBONES[path.stem.removeprefix('full_')])
-    parts = {name: 'head' if name.split('.')[0] in HEAD else 'backbone' for name in official}
-    model = build_with(config, {f'{parts[name]}.{name}': value for name, value in official.items()})
+    model = build_with(config, convert_pmm_seam(official))
     with torch.no_grad():
         cam, refined = model.maps_of(tensor(data['x']))
     assert_relative(cam, data['cam'], 1e-4)
@@ -282,3 +281,19 @@ def test_maps_of_several_views(path: Path) -> None:
     kept = model.pseudo_maps(outputs['maps'], labels, outputs['scores'])[0]
     assert kept.flatten(1).any(dim=1).nonzero()[:, 0].tolist() == data['classes'].tolist()
     close(kept[data['classes'].tolist()], data['cams'], atol=1e-4)
+
+
+@vectors('pmm', 'infer_multi_crop*.npz')
+def test_maps_of_crops(path: Path) -> None:
+    data = load(path)
+    views = dict(type='multi_crop', scales=data['scales'].tolist())
+    views.update(crop_size=data['crop_size'].item(), stride=data['stride'].item())
+    head = dict(type='SEAMHead', in_channels=1, num_classes=len(data['toy_bias']))
+    model = ToySEAM(dict(type=Tapped), head, loss_cls=CLS_LOSS, test_cfg=dict(views=views))
+    model.data = data
+    labels = tensor(data['label'])[None].float()
+    outputs = model.viewed_outputs(normalize(image_of(data['image_rgb']))[None], labels)
+    kept = model.pseudo_maps(outputs['maps'], labels, outputs['scores'])[0]
+    assert kept.flatten(1).any(dim=1).nonzero()[:, 0].tolist() == data['classes'].tolist()
+    # Official crops are rounded to whole grey levels, those of a prediction are not.
+    close(kept[data['classes'].tolist()], data['cams_float16'].astype(np.float32), atol=5e-3)

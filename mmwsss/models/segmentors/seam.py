@@ -33,6 +33,9 @@ class SEAM(WeakSegmentor):
         second_scale: size of the second view as a share of the image; None trains on one view, then
             ``loss_equivariance`` has to be off.
         in_index: features that the head reads, two taps and the last ones.
+        warmup_iters: ``loss_er`` starts at this iteration, which ``IterationHook`` has to tell. The release continues a
+            trained SEAM and has no warm-up; a network that cannot classify yet satisfies ``loss_er`` by maps that are
+            negative everywhere, and stays there.
         kwargs: arguments of :class:`WeakSegmentor`.
 
     Raises:
@@ -41,7 +44,6 @@ class SEAM(WeakSegmentor):
 
     default_bg_setting = 0.15
     fuses_at_input_size = True
-    view_divisor = 1
     fusion_rules = dict(maps=FusionRule('sum', 'sum'))
 
     def __init__(
@@ -53,6 +55,7 @@ class SEAM(WeakSegmentor):
         loss_min_pool: dict | None = None,
         second_scale: float | None = 0.3,
         in_index: Sequence[int] = (1, 2, 3),
+        warmup_iters: int = 0,
         pretrained: str | None = None,
         **kwargs,
     ) -> None:
@@ -71,12 +74,15 @@ class SEAM(WeakSegmentor):
         self.loss_min_pool = None if loss_min_pool is None else MODELS.build(loss_min_pool)
         self.second_scale = second_scale
         self.in_index = tuple(in_index)
+        self.warmup_iters = warmup_iters
+        self.iteration: int | None = None  # IterationHook says it
 
     def loss(self, inputs: Tensor | dict[str, Tensor], data_samples: list[SegDataSample]) -> dict[str, Tensor]:
         """Losses of images (B, 3, H, W) and of the same images at ``second_scale``.
 
         Raises:
             ValueError: labels that do not fit.
+            RuntimeError: there is a warm-up and nobody said which iteration this is.
         """
         images = first_view(inputs)
         labels = stack_image_labels(data_samples, self.num_classes - 1)
@@ -90,7 +96,15 @@ class SEAM(WeakSegmentor):
             losses['loss_min'] = share * sum(self.loss_min_pool(maps[:, 1:], labels) for maps in refined)
         if self.loss_equivariance is not None:
             losses |= self.loss_equivariance(cams, refined, with_background(labels))
+            if self._warms_up:
+                del losses['loss_er']
         return losses
+
+    @property
+    def _warms_up(self) -> bool:
+        if self.warmup_iters and self.iteration is None:
+            raise RuntimeError('warmup_iters of SEAM needs dict(type="IterationHook") in custom_hooks')
+        return bool(self.warmup_iters) and self.iteration < self.warmup_iters
 
     def maps_of(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Maps and refined maps (B, C, H, W), float32, of images (B, 3, H, W), the background in channel 0."""
@@ -106,6 +120,10 @@ class SEAM(WeakSegmentor):
     def finish_views(self, fused: dict[str, Tensor]) -> dict[str, Tensor]:
         """Maps of at most 1 per image and class; where the minimum is above 0 it falls below 0, as officially."""
         return fused | dict(maps=min_max_normalize(fused['maps'], cut=1e-5, shift=1e-5))
+
+    def finish_crops(self, fused: dict[str, Tensor]) -> dict[str, Tensor]:
+        """As after several scales, without the small shift, as officially."""
+        return fused | dict(maps=min_max_normalize(fused['maps'], cut=1e-5))
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
         """Last features (B, D, h, w) of images (B, 3, H, W)."""

@@ -14,6 +14,8 @@ from mmwsss.engine import BFloat16OptimWrapper
 from mmwsss.models.segmentors import SEAM
 from mmwsss.models.segmentors.seam import image_logits
 from mmwsss.models.segmentors.weak_segmentor import with_background
+from mmwsss.pseudo_labels import min_max_normalize
+from mmwsss.pseudo_labels.crop_views import CropViews
 from mmwsss.registry import MODELS
 
 LABELS = [[1, 0, 0], [0, 1, 1]]
@@ -211,3 +213,38 @@ def test_settings_that_do_not_fit(settings: dict, message: str) -> None:
 def test_labels_that_do_not_fit(images, make_samples, labels: list | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build().loss(images, make_samples(labels, count=2))
+
+
+def test_equivariance_of_maps_waits_for_the_warm_up(images, make_samples) -> None:
+    model, samples = build(warmup_iters=3), make_samples(LABELS)
+    with pytest.raises(RuntimeError, match=r'warmup_iters of SEAM needs .*IterationHook'):
+        model.loss(images, samples)
+    expected = build().loss(images, samples)
+    found = []
+    for model.iteration in (0, 2, 3):
+        losses = model.loss(images, samples)
+        found.append('loss_er' in losses)
+        assert losses.keys() | {'loss_er'} == expected.keys()
+        for name, value in losses.items():
+            torch.testing.assert_close(value, expected[name])
+    assert found == [False, False, True]
+    model.iteration = 0
+    model.train()
+    sum(model.loss(images, samples).values()).backward()
+    assert all(weight.grad is not None for weight in model.parameters()), 'every process of a run has the same'
+
+
+def test_maps_of_crops_are_not_shifted(images) -> None:
+    views = dict(scales=(1.0, 1.5), crop_size=32, stride=16)
+    model = build(test_cfg=dict(views=dict(type='multi_crop', **views)))
+    with torch.no_grad():
+        outputs = model.viewed_outputs(images)
+        raw = CropViews(**views).outputs(model.network_outputs, images)
+    torch.testing.assert_close(outputs['maps'], min_max_normalize(raw['maps'], cut=1e-5))
+    assert torch.equal(outputs['scores'], raw['scores'])
+    assert not torch.equal(outputs['maps'], model.finish_views(raw)['maps'])
+
+
+def test_one_number_stands_for_all_widths() -> None:
+    head = MODELS.build(dict(type='SEAMHead', in_channels=6, num_classes=4, tap_channels=(5, 7)))
+    assert [layer.in_channels for layer in (head.f8_3, head.f8_4, head.fc8)] == [6, 6, 6]
