@@ -1,0 +1,6 @@
+# As released: of the checkpoints every 4000 iterations the one with the best score on the validation set is taken. The released
+# network has 91 outputs, one for each category id, of which 10 never occur; ours has the 81 that do.
+_base_ = './pspnet_scalenet101_16xb2-40k_coco14-pseudo_448x448.py'
+model = dict(backbone=dict(official_small_pool=True))
+default_hooks = dict(checkpoint=dict(save_best='seg_mIoU', rule='greater'))
+train_cfg = dict(val_interval=4000)

@@ -1,0 +1,4 @@
+# PUF by a power of the loss of each pixel.
+_base_ = './pspnet_scalenet101_8xb2-20k_voc12aug-pseudo_512x512.py'
+loss = dict(form='pow')
+model = dict(decode_head=dict(loss_decode=loss), auxiliary_head=dict(loss_decode=loss))

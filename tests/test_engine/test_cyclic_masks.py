@@ -1,0 +1,300 @@
+"""Masks that are renewed within a training: what is read when, interrupted runs, two processes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.hooks import EMAHook, Hook
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from PIL import Image
+from tiny_configs import CONFIGS, tiny_config, write_data
+
+from mmwsss.apis import launch
+from mmwsss.engine.hooks import CyclicPseudoMaskHook
+from mmwsss.engine.hooks.cyclic_masks import weights_sha256
+from mmwsss.pseudo_labels import export
+from mmwsss.registry import DATASETS, HOOKS
+
+ROW = CONFIGS / 'pmm' / 'fcn_vit-xt8_1xb16-600_shapes-pseudo_144x144_puf-cp.py'
+LENGTH, IMAGES = 6, 8
+WORKERS = dict(num_workers=0, workers=0)
+
+
+@HOOKS.register_module()
+class MasksSeenHook(Hook):
+    """Remembers the masks (H, W) of every batch by the name of their image."""
+
+    priority = 'HIGHEST'
+
+    def __init__(self) -> None:
+        self.seen: dict[int, dict[str, np.ndarray]] = {}
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        self.seen[runner.iter] = {
+            Path(sample.img_path).stem: sample.gt_sem_seg.data[0].numpy() for sample in data_batch['data_samples']
+        }
+
+
+@pytest.fixture(scope='module')
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp('data'), 'ShapesDataset', train=IMAGES)
+
+
+@pytest.fixture
+def make_config(data_root: Path, tmp_path: Path):
+    def make(name: str, at: tuple[int, ...] = (3,), num_workers: int = 0, **hook: Any) -> Config:
+        cfg = tiny_config(ROW, data_root, tmp_path / name)
+        cfg.train_dataloader.update(num_workers=num_workers, persistent_workers=num_workers > 0)
+        two_phase, cyclic = cfg.custom_hooks[0], cfg.custom_hooks[-1]
+        assert (two_phase.type, cyclic.type) == ('TwoPhaseTrainHook', 'CyclicPseudoMaskHook')
+        two_phase.update(warmup_iters=1, warmup_lr=0.05, lr=0.05)
+        cyclic.update(at=list(at) or None, **WORKERS, **hook)
+        cfg.custom_hooks = [two_phase, cyclic, dict(type='MasksSeenHook')]
+        cfg.train_dataloader.batch_size = 4
+        cfg.default_hooks.checkpoint.update(interval=4, max_keep_ckpts=-1)
+        cfg.train_cfg.update(max_iters=LENGTH, val_begin=100)
+        return cfg
+
+    return make
+
+
+def train(cfg: Config, resume: bool = False) -> Runner:
+    if resume:
+        launch.set_resume(cfg, 'auto')
+        assert cfg.resume
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def hook_of(runner: Runner, kind: type) -> Any:
+    return next(hook for hook in runner.hooks if isinstance(hook, kind))
+
+
+def read(folder: Path) -> dict[str, np.ndarray]:
+    return {path.stem: np.asarray(Image.open(path)) for path in folder.glob('*.png')}
+
+
+def round_of(name: str, tmp_path: Path, number: int = 1) -> Path:
+    return tmp_path / name / 'cyclic_masks' / f'round-{number:04d}'
+
+
+def assert_same_weights(first: Runner, second: Runner) -> None:
+    expected = second.model.state_dict()
+    assert not [name for name, value in first.model.state_dict().items() if not torch.equal(value, expected[name])]
+
+
+def assert_same_masks(first: Path, second: Path) -> None:
+    found, expected = read(first / 'masks'), read(second / 'masks')
+    assert found.keys() == expected.keys()
+    assert len(found) == IMAGES
+    assert all(np.array_equal(found[name], expected[name]) for name in found)
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_training_reads_the_new_masks_from_the_next_iteration(make_config, data_root, tmp_path, num_workers) -> None:
+    plain = make_config('plain')
+    plain.custom_hooks = [entry for entry in plain.custom_hooks if entry.type != 'CyclicPseudoMaskHook']
+    before = hook_of(train(plain), MasksSeenHook).seen
+    runner = train(make_config('renewed', num_workers=num_workers))
+    after = hook_of(runner, MasksSeenHook).seen
+    assert [after[i].keys() for i in range(LENGTH)] == [before[i].keys() for i in range(LENGTH)], 'the same order'
+    changed = [any(not np.array_equal(after[i][name], before[i][name]) for name in before[i]) for i in range(LENGTH)]
+    assert changed == [False] * 3 + [True] * 3
+
+    folder = round_of('renewed', tmp_path)
+    pointer = json.loads((folder.parent / 'current.json').read_text())
+    assert pointer == dict(round=1, iteration=3, masks='round-0001/masks')
+    manifest = json.loads((folder / 'manifest.json').read_text())
+    assert manifest['checkpoint']['iteration'] == 3
+    assert manifest['scores'].keys() == {'pseudo_mIoU'}
+    truth = read(data_root / 'SegmentationClass')
+    assert any(not np.array_equal(mask, truth[name]) for name, mask in read(folder / 'masks').items())
+    dataset = runner.train_dataloader.dataset
+    assert Path(dataset.get_data_info(0)['seg_map_path']).parent == folder / 'masks'
+    assert len(multiprocessing.active_children()) == num_workers, 'those of the old loader have ended'
+    if num_workers:
+        runner.train_dataloader._iterator._shutdown_workers()
+
+
+def test_masks_are_those_of_the_checkpoint_with_the_settings_of_the_hook(make_config, tmp_path) -> None:
+    cfg = make_config('renewed')
+    runner = train(cfg)
+    model, hook = runner.model, cfg.custom_hooks[1]
+    checkpoint = torch.load(tmp_path / 'renewed' / 'iter_3.pth', weights_only=True)
+    assert checkpoint['meta']['iter'] == 3
+    model.load_state_dict(checkpoint['state_dict'])
+    manifest = json.loads((round_of('renewed', tmp_path) / 'manifest.json').read_text())
+    assert manifest['checkpoint']['sha256'] == weights_sha256(model)
+    assert model.test_cfg['views'] is None
+    assert model.pseudo_labeler is None
+    own = hook_of(runner, CyclicPseudoMaskHook)
+    model.eval()
+    model.test_cfg.update(hook.test_cfg)
+    model.pseudo_labeler = own.labeler
+    dataset, found = DATASETS.build(own._dataset_cfg), read(round_of('renewed', tmp_path) / 'masks')
+    for index in range(IMAGES):
+        (sample,) = model.test_step(pseudo_collate([dataset[index]]))
+        assert np.array_equal(found[sample.img_id], sample.pred_sem_seg.data[0].numpy())
+
+
+def test_image_labels_and_the_average_of_the_weights(make_config, tmp_path) -> None:
+    cfg = make_config('renewed', at=(), epochs=[1.5])  # of 8 images, 4 a step
+    cfg.custom_hooks[1].test_cfg.use_image_labels = True
+    cfg.custom_hooks.append(dict(type='EMAHook', momentum=0.5))
+    runner = train(cfg)
+    manifest = json.loads((round_of('renewed', tmp_path) / 'manifest.json').read_text())
+    assert manifest['used_image_labels']
+    for image in manifest['images'].values():
+        assert set(image['classes']) <= {'background', *image['image_labels']}
+    checkpoint = torch.load(tmp_path / 'renewed' / 'iter_3.pth', weights_only=True)
+    model = hook_of(runner, EMAHook).ema_model.module
+    model.load_state_dict(checkpoint['state_dict'])  # EMAHook saves the average under this name
+    assert manifest['checkpoint']['sha256'] == weights_sha256(model)
+    names = {name for name, value in checkpoint['state_dict'].items() if value.is_floating_point()}
+    others = {name.removeprefix('module.'): value for name, value in checkpoint['ema_state_dict'].items()}
+    assert any(not torch.equal(others[name], checkpoint['state_dict'][name]) for name in names)
+
+
+def _train_until_killed(cfg: Config, masks: int) -> None:
+    """Train and die by SIGKILL in the middle of the renewal, after so many masks."""
+    write, written = export.write_palette_png, []
+
+    def count(*args: Any) -> None:
+        if len(written) == masks:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(*args)
+        written.append(args[0])
+
+    export.write_palette_png = count
+    train(cfg)
+
+
+@pytest.mark.parametrize('ema', [False, True])
+def test_killed_in_a_renewal_and_later(make_config, tmp_path: Path, ema: bool) -> None:
+    def config(name: str) -> Config:
+        cfg = make_config(name, at=(2, 3))
+        if ema:
+            cfg.custom_hooks.append(dict(type='EMAHook', momentum=0.5))
+        return cfg
+
+    straight = train(config('straight'))
+    process = multiprocessing.get_context('fork').Process(
+        target=_train_until_killed, args=(config('killed'), IMAGES + 3)
+    )
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    folder = round_of('killed', tmp_path, 2)
+    pointer = folder.parent / 'current.json'
+    assert json.loads(pointer.read_text())['round'] == 1
+    left = {path.name: path.stat().st_mtime_ns for path in (folder / 'masks').glob('*.png')}
+    assert len(left) == 3
+    assert launch.latest_checkpoint(tmp_path / 'killed').endswith('iter_3.pth')
+
+    resumed = train(config('killed'), resume=True)
+    assert json.loads(pointer.read_text())['round'] == 2
+    assert {name: (folder / 'masks' / name).stat().st_mtime_ns for name in left} == left, 'not made again'
+    for number in (1, 2):
+        assert_same_masks(round_of('killed', tmp_path, number), round_of('straight', tmp_path, number))
+    assert_same_weights(resumed, straight)
+
+    if ema:
+        return
+    (tmp_path / 'killed' / 'last_checkpoint').write_text(str(tmp_path / 'killed' / 'iter_4.pth'))
+    later = train(config('killed'), resume=True)
+    assert sorted(hook_of(later, MasksSeenHook).seen) == [4, 5]
+    assert_same_weights(later, straight)
+
+
+def test_masks_of_another_training_are_replaced(make_config, tmp_path: Path) -> None:
+    hashes = []
+    for seed in (1, 7):
+        cfg = make_config('run')
+        cfg.randomness.seed = seed
+        cfg.train_cfg.max_iters = 4
+        model = train(cfg).model
+        model.load_state_dict(torch.load(tmp_path / 'run' / 'iter_3.pth', weights_only=True)['state_dict'])
+        manifest = json.loads((round_of('run', tmp_path) / 'manifest.json').read_text())
+        assert manifest['checkpoint']['sha256'] == weights_sha256(model)
+        assert manifest['runs'][-1]['num_written'] == IMAGES
+        hashes.append(manifest['checkpoint']['sha256'])
+    assert hashes[0] != hashes[1]
+
+
+def test_resuming_without_the_masks_is_an_error(make_config, tmp_path: Path) -> None:
+    train(make_config('run'))
+    (round_of('run', tmp_path) / 'manifest.json').unlink()
+    (tmp_path / 'run' / 'last_checkpoint').write_text(str(tmp_path / 'run' / 'iter_4.pth'))
+    with pytest.raises(FileNotFoundError, match='trained on the masks of round 1'):
+        train(make_config('run'), resume=True)
+
+
+def _rank(rank: int, world_size: int, cfg: Config, folder: str) -> None:
+    torch.set_num_threads(1)
+    init_default_scope('mmwsss')
+    os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world_size))
+    dist.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=world_size)
+    cfg.launcher = 'pytorch'
+    cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
+    cfg.train_dataloader.batch_size = 4 // world_size
+    runner = train(cfg)
+    seen = {i: sorted(masks) for i, masks in hook_of(runner, MasksSeenHook).seen.items()}
+    torch.save(dict(weights=runner.model.module.state_dict(), seen=seen), f'{folder}/rank_{rank}.pth')
+    dist.barrier()
+    os._exit(0)  # without the teardown, in which threads of the group may abort
+
+
+def test_two_processes_equal_one(make_config, tmp_path: Path) -> None:
+    def config(name: str) -> Config:
+        cfg = make_config(name)
+        cfg.model.decode_head.update(dropout_ratio=0, norm_cfg=None)  # batch statistics are those of a process
+        cfg.model.decode_head.loss_decode.form = 'none'  # and so is the mean that PUF decides by
+        return cfg
+
+    alone = train(config('alone'))
+    context = multiprocessing.get_context('fork')
+    ranks = [context.Process(target=_rank, args=(rank, 2, config('two'), str(tmp_path))) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(120)
+    assert [process.exitcode for process in ranks] == [0, 0]
+    found = [torch.load(tmp_path / f'rank_{rank}.pth', weights_only=True) for rank in range(2)]
+    seen = {i: sorted(masks) for i, masks in hook_of(alone, MasksSeenHook).seen.items()}
+    assert {i: sorted(found[0]['seen'][i] + found[1]['seen'][i]) for i in seen} == seen
+    manifest = json.loads((round_of('two', tmp_path) / 'manifest.json').read_text())
+    assert manifest['runs'][-1]['written_by_rank'] == [IMAGES // 2, IMAGES // 2]
+    assert_same_masks(round_of('two', tmp_path), round_of('alone', tmp_path))
+    for name, value in alone.model.state_dict().items():
+        torch.testing.assert_close(found[0]['weights'][name], value, atol=1e-5, rtol=1e-4, msg=name)
+        assert torch.equal(found[0]['weights'][name], found[1]['weights'][name]), name
+
+
+def test_mistakes(make_config, tmp_path: Path) -> None:
+    for settings in (dict(), dict(at=[3, 2]), dict(at=[0]), dict(at=[2], epochs=[1])):
+        with pytest.raises(ValueError, match='takes increasing numbers as at or as epochs'):
+            CyclicPseudoMaskHook(**settings)
+    cfg = make_config('loop')
+    cfg.train_cfg.type = 'IterBasedTrainLoop'
+    with pytest.raises(TypeError, match=r'needs train_cfg\.type ResumableIterBasedTrainLoop, got IterBasedTrainLoop'):
+        train(cfg)
+    cfg = make_config('model')
+    cfg.model.type = 'EncoderDecoder'
+    with pytest.raises(TypeError, match=r'set model\.type=MultiViewEncoderDecoder'):
+        train(cfg)
+    cfg = make_config('views', test_cfg=dict(views=dict(scales=())))
+    with pytest.raises(ValueError, match='views needs positive scales'):
+        train(cfg)
