@@ -6,4 +6,11 @@ first = '../pmm/fcn_vit-xt8_1xb16-600_shapes-pseudo_144x144.py'
 second = '../pmm/fcn_vit-xt8_1xb16-600_shapes-pseudo_144x144_ce.py'
 configs = [maps, maps, crops, crops, first, first, second, second]
 stages = [dict(stage, config=config) for stage, config in zip(_base_.stages, configs)]
-stages[5]['options'] = {'train_dataloader.dataset.data_prefix.seg_map_path': 'SegmentationClass'}
+stages[5].update(
+    arguments=['--split', 'train', '--steps', 'cyclic'],
+    options={
+        'model.test_cfg.views.scales': [0.75, 1.0, 1.25],
+        'model.test_cfg.views.flip': True,
+        'train_dataloader.dataset.data_prefix.seg_map_path': 'SegmentationClass',  # for the logged score alone
+    },
+)

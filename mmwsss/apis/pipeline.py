@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -34,7 +35,7 @@ class Stage:
         name: names its folder in the work dir of the pipeline.
         kind: 'train' (a config), 'export' (pseudo masks of a config and a checkpoint) or 'test' (scores).
         config: path of the config that the stage runs.
-        checkpoint: of 'export' and 'test', a file or a work dir.
+        checkpoint: of 'export' and 'test', a file, a work dir, or a pattern that fits one file.
         options: settings of the config, as ``--cfg-options`` takes them.
         arguments: more arguments of the tool.
         env: environment variables, such as those that a config reads paths from.
@@ -129,7 +130,7 @@ class Pipeline:
         folder = str(self.folder(stage))
         arguments = [stage.config]
         if stage.checkpoint:
-            arguments.append(self._filled(stage.checkpoint))
+            arguments.append(self._checkpoint(stage))
         arguments += ['--out' if stage.kind == 'export' else '--work-dir', folder]
         if stage.kind == 'train' and Path(folder).is_dir() and latest_checkpoint(folder) is not None:
             arguments.append('--resume')
@@ -256,6 +257,13 @@ class Pipeline:
     def _filled(self, text: str) -> str:
         folders = {stage.name: str(self.folder(stage)) for stage in self.stages}
         return text.format(work_dir=self.work_dir, **folders)
+
+    def _checkpoint(self, stage: Stage) -> str:
+        path = self._filled(stage.checkpoint)
+        found = sorted(glob.glob(path)) if glob.has_magic(path) else []
+        if len(found) > 1:
+            raise UsageError(f'stage {stage.name}: {path} fits {len(found)} files, {found[0]} among them; keep one')
+        return found[0] if found else path
 
     def _option(self, value: Any) -> str:
         if isinstance(value, str):

@@ -184,3 +184,17 @@ def test_shipped_pipelines_fit_together() -> None:
         stages = load_stages(str(path))
         assert [stage.kind for stage in stages].count('train') >= 1
         assert all(Pipeline(stages, 'work').shell_line(stage) for stage in stages)
+
+
+def test_checkpoint_may_be_a_pattern(tools: Path, config: Path) -> None:
+    config.write_text(STAGES.replace("checkpoint='{maps}'", "checkpoint='{maps}/best_*.pth'"))
+    pipeline = build(config)
+    folder = pipeline.folder(pipeline.stages[0])
+    assert str(folder / 'best_*.pth') in pipeline.command(pipeline.stages[1]), 'nothing fits yet'
+    folder.mkdir(parents=True)
+    best = folder / 'best_score_iter_3.pth'
+    best.touch()
+    assert str(best) in pipeline.command(pipeline.stages[1])
+    (folder / 'best_score_iter_5.pth').touch()
+    with pytest.raises(UsageError, match='stage masks: .* fits 2 files'):
+        pipeline.command(pipeline.stages[1])
