@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.dataset import pseudo_collate
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.optim import build_optim_wrapper
 from mmengine.runner import Runner
+from pmm_cases import AFFINITY_TRAINED, CYCLIC_TRAINED, MULTI_CROP_TRAINED, PMM, SEAM_TRAINED
 from tiny_configs import (
     BATCH,
     CANONICAL,
     CONFIGS,
     HEADS,
+    LOADERS,
     SHORT,
     classes_of,
     load_config,
     short_id,
+    shrink_model,
     tiny_config,
     widths,
     write_data,
@@ -29,7 +34,7 @@ from tiny_configs import (
 
 from mmwsss.models.backbones.token_vit import ARCHITECTURES
 from mmwsss.models.utils.gradient_maps import FORMS
-from mmwsss.registry import DATASETS, MODELS
+from mmwsss.registry import DATASETS, HOOKS, MODELS
 
 
 def alias_target(path: Path) -> Path:
@@ -60,11 +65,27 @@ def expected_losses(cfg: Config) -> set[str]:
     return found
 
 
+# Configs of PMM that are trained: for each kind of model, data and hook one, here or by tests of its own.
+PMM_RUNNER = {
+    PMM / 'pspnet_resnet38d_8xb2-20k_voc12aug-pseudo_512x512_puf-cp.py',
+    PMM / 'fcn_deit-t16_1xb16-2k_voc12mini-pseudo_224x224_puf-cp-labels.py',
+}
+PMM_STEPS = {
+    PMM / 'pspnet_scalenet101_16xb2-40k_coco14-pseudo_448x448.py',
+    PMM / 'seam_resnet38d_8xb3-3520_voc12aug-448x448.py',
+    PMM / 'seam_scalenet101_8xb1-205k_coco14-448x448.py',
+}
+ELSEWHERE = {*SEAM_TRAINED, *MULTI_CROP_TRAINED, *AFFINITY_TRAINED, CYCLIC_TRAINED}
+# They are of the same parts as trained ones, which a test compares.
+BUILT = [path for path in CANONICAL if path.parent == PMM and path not in PMM_RUNNER | PMM_STEPS]
+R101 = CONFIGS / 'stage2' / 'deeplabv2_r101-d8_4xb4-20k_voc12aug-pseudo_512x512.py'
+BUILT.append(R101.with_stem(R101.stem.replace('r101', 'resnet38d')))
 # The variants differ from these in few settings; one step and one prediction tell whether those hold together.
 THROUGH_RUNNER = sorted(
     {alias_target(path) for path in SHORT}
-    | {path for path in CANONICAL if path.stem.endswith('_released')}
+    | {path for path in CANONICAL if path.stem.endswith('_released') and path.parent != PMM}
     | {path for path in CANONICAL if path.stem.startswith('tkp-pcl') and path.stem.endswith('384x384')}
+    | PMM_RUNNER
 )
 # Rows of ACR that differ at test time only, by form of the maps and first block; their test compares the settings.
 ACR_VOC = CONFIGS / 'acr' / 'acr_vit-b16-hybrid_4xb1-26k_voc12aug-384x384.py'
@@ -74,7 +95,7 @@ GRADIENT_MAPS = {
     for start in (0, 6, 9, 10, 11)
     if (form, start) != ('grad', 10)  # the canonical config
 }
-OTHERS = [path for path in CANONICAL if path not in {*THROUGH_RUNNER, *GRADIENT_MAPS}]
+OTHERS = [path for path in CANONICAL if path not in {*THROUGH_RUNNER, *GRADIENT_MAPS, *BUILT}]
 
 
 @pytest.fixture(scope='session')
@@ -116,7 +137,9 @@ def test_names_and_widths(path: Path) -> None:
     for part, (expected, given) in widths(cfg).items():
         assert expected == given, part
     heads = [cfg.model[name] for name in HEADS if cfg.model.get(name) is not None]
-    assert {head.num_classes for head in heads} == {len(classes_of(cfg))}
+    classes = {head.num_classes for head in heads if head.type != 'AffinityHead'}  # which is of no classes
+    assert classes <= {len(classes_of(cfg))}
+    assert classes or cfg.model.type == 'AffinityNetwork'
     blocks = cfg.model.backbone.get('out_indices', [])
     if cfg.model.backbone.type == 'TokenViT' and blocks:
         assert max(blocks) == ARCHITECTURES[cfg.model.backbone.arch]['num_layers'] - 1, 'the last block'
@@ -160,6 +183,65 @@ def test_the_gradient_maps_of_acr_are_what_their_names_say(path: Path) -> None:
     assert cfg.to_dict() == expected.to_dict()
 
 
+def parts_of(cfg: Config) -> set[tuple]:
+    """What the training of a config goes through, by type: model, data of each kind and hooks."""
+    model = cfg.model
+    heads = tuple(model[name].type for name in HEADS if model.get(name) is not None)
+    views = (model.get('test_cfg') or {}).get('views')
+    parts = {('model', model.type, heads, 'pseudo_labeler' in model)}
+    parts |= {('views', model.type, views.get('type'))} if views is not None else set()
+    parts |= {('hook', hook.type) for hook in cfg.get('custom_hooks', [])}
+    for name in LOADERS:
+        if (loader := cfg.get(name)) is not None:
+            parts.add((name, loader.dataset.type, *(step.type for step in loader.dataset.pipeline)))
+    return parts
+
+
+@cache
+def trained_parts() -> frozenset[tuple]:
+    return frozenset().union(*(parts_of(load_config(path)) for path in PMM_RUNNER | PMM_STEPS | ELSEWHERE | {R101}))
+
+
+@cache
+def build_without_memory(backbone: str) -> None:
+    with torch.device('meta'):
+        MODELS.build(json.loads(backbone))
+
+
+@pytest.mark.parametrize('path', BUILT, ids=short_id)
+def test_builds_of_parts_that_are_trained(path: Path) -> None:
+    cfg = load_config(path)
+    assert parts_of(cfg) <= trained_parts()
+    cfg.model.backbone.init_cfg = None
+    if cfg.model.backbone.type in ('ResNet38d', 'ScaleNet'):  # others can be made small or not without memory
+        build_without_memory(json.dumps(cfg.model.backbone, sort_keys=True))
+    shrink_model(cfg.model)
+    model = MODELS.build(cfg.model)
+    build_optim_wrapper(model, cfg.optim_wrapper)
+    for hook in cfg.get('custom_hooks', []):
+        HOOKS.build(hook)
+    for name in LOADERS:
+        if name in cfg:
+            Compose(cfg[name].dataset.pipeline)
+
+
+NETWORKS = dict(seam='SEAMHead', affinity='AffinityHead', pspnet='PSPHead', fcn='FCNHead')
+BACKBONES = dict(resnet38d='ResNet38d', res2net101='mmpretrain.Res2Net', vit='TokenViT', deit='TokenViT')
+BACKBONES |= dict.fromkeys(('scalenet50', 'scalenet101'), 'ScaleNet')
+DATA = dict(voc12aug='WeakVOCDataset', voc12mini='WeakVOCDataset', coco14='WeakCOCODataset', shapes='ShapesDataset')
+
+
+@pytest.mark.parametrize('path', [path for path in CANONICAL if path.parent == PMM], ids=short_id)
+def test_pmm_is_what_its_names_and_comments_say(path: Path) -> None:
+    text, cfg = path.read_text(), load_config(path)
+    assert re.match(r'# [A-Z]', text), 'the first line says what the config is'
+    network, backbone, data = re.match(r'([a-z]+)_(\w+?)(?:-\w+)?_\d+xb\d+-\d+k?_([a-z0-9]+)', path.stem).groups()
+    assert cfg.model.get('decode_head', cfg.model.get('head')).type == NETWORKS[network]
+    assert cfg.model.backbone.type == BACKBONES[backbone]
+    assert cfg.train_dataloader.dataset.type == DATA[data]
+    assert {*re.findall(r"'\./([a-z]+)_", text)} <= {network}, 'a row of the same network'
+
+
 @pytest.mark.parametrize('path', THROUGH_RUNNER, ids=short_id)
 def test_trains_and_evaluates(path: Path, tiny, tmp_path: Path) -> None:
     cfg = tiny(path)
@@ -170,6 +252,8 @@ def test_trains_and_evaluates(path: Path, tiny, tmp_path: Path) -> None:
     assert all(value.isfinite().all() for value in after.values())
     assert any(not torch.equal(value, before[name]) for name, value in after.items())
     assert (tmp_path / 'iter_2.pth').is_file()
+    renews = any(hook.type == 'CyclicPseudoMaskHook' for hook in cfg.get('custom_hooks', []))
+    assert (tmp_path / 'cyclic_masks' / 'current.json').is_file() == renews
     chosen_by = cfg.default_hooks.checkpoint.get('save_best', [])
     for score in [chosen_by] if isinstance(chosen_by, str) else chosen_by:
         assert (tmp_path / f'best_{score.replace("/", "_")}_iter_2.pth').is_file()
@@ -177,7 +261,7 @@ def test_trains_and_evaluates(path: Path, tiny, tmp_path: Path) -> None:
         return
     scores = runner.test()
     assert 0 <= scores['seg_mIoU'] <= 100
-    if cfg.model.type != 'EncoderDecoder':
+    if not cfg.model.type.endswith('EncoderDecoder'):
         assert {'maps_mIoU+tags', 'pseudo_mIoU+tags', 'mAP'} <= scores.keys()
     assert len(list(tmp_path.rglob('panels/*.png'))) == len(runner.test_dataloader.dataset) + 1, 'and the overview'
 
@@ -202,7 +286,7 @@ def test_takes_a_step_and_predicts(path: Path, tiny) -> None:
     model.eval()
     (sample,) = model.val_step(pseudo_collate([val[0]]))
     assert sample.pred_sem_seg.data.shape == (1, *sample.ori_shape)
-    if cfg.model.type == 'EncoderDecoder':
+    if cfg.model.type.endswith('EncoderDecoder'):
         return
     present = (1 + sample.image_labels.nonzero().flatten()).tolist()
     assert set(sample.pseudo_mask.data.unique().tolist()) <= {0, *present}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from pmm_cases import MULTI_CROP_TRAINED, SEAM_TRAINED
 from tiny_configs import CONFIGS, classes_of, load_config, tiny_config, write_data
 
 from mmwsss.models.backbones.token_vit import ARCHITECTURES
@@ -104,9 +105,9 @@ def test_small_ones_read_the_last_block() -> None:
         assert (cfg.model.in_index, cfg.model.head.in_channels) == ((0, 1, 1), width)
 
 
-@pytest.mark.parametrize('data', ['vit-xt8_1xb8-600_shapes-144x144', 'deit-t16_1xb8-1300_voc12mini-224x224'])
-def test_the_second_training_follows_maps_of_the_first(data: str, tmp_path: Path, monkeypatch) -> None:
-    first = tiny(CONFIGS / 'pmm' / f'seam_{data}.py', tmp_path, tmp_path / 'first')
+@pytest.mark.parametrize(('one', 'two'), zip(SEAM_TRAINED, MULTI_CROP_TRAINED), ids=['shapes', 'voc12mini'])
+def test_the_second_training_follows_maps_of_the_first(one: Path, two: Path, tmp_path: Path, monkeypatch) -> None:
+    first = tiny(one, tmp_path, tmp_path / 'first')
     runner = Runner.from_cfg(first)
     before = {name: value.clone() for name, value in runner.model.state_dict().items()}
     runner.train()
@@ -123,7 +124,7 @@ def test_the_second_training_follows_maps_of_the_first(data: str, tmp_path: Path
     source = ExportSource('a.py', 'c0', 'train')
     export_pseudo_labels(model, dataset, tmp_path / 'heat', source, progress=False, store_maps=True)
 
-    second = tiny(CONFIGS / 'pmm' / f'seam_{data}_mc-train.py', tmp_path, tmp_path / 'second')
+    second = tiny(two, tmp_path, tmp_path / 'second')
     sample = second.train_dataloader.dataset.pipeline[1]
     sample.update(maps_dir=str(tmp_path / 'heat' / 'maps'), scales=(1.0, 2.0), crop_size=CROP, stride=STRIDE)
     runner = Runner.from_cfg(second)

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from PIL import Image
 
 import mmwsss  # noqa: F401
@@ -28,6 +28,13 @@ PYRAMID_STRIDE = 8  # images of networks of stages are PATCHES times this
 ROWS = 8  # of the buffers in which thresholds are searched
 HEADS = ('head', 'aux_head', 'decode_head', 'auxiliary_head')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+TAPS = (1, 2, 3)  # features that SEAM and the affinity network read unless their config says others
+# Stages of the CNNs of PMM, which have no small form, and what stands in for them.
+FIXED_WIDTHS = {'ResNet38d': [256, 512, 1024, 4096]}
+FIXED_WIDTHS |= {kind: [256, 512, 1024, 2048] for kind in ('ScaleNet', 'mmpretrain.Res2Net')}
+SMALL_RESNET = dict(
+    type='ResNetV1c', num_stages=4, out_indices=(0, 1, 2, 3), strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4)
+)
 _NUMBER = itertools.count()
 
 
@@ -51,6 +58,7 @@ def tiny_config(path: str | Path, data_root: str | Path, work_dir: str | Path, *
     img_size, patch_size = input_size(cfg)
     scale = PATCHES * patch_size / img_size
     shrink_model(cfg.model)
+    shrink_views(cfg.model.get('test_cfg') or {}, scale, patch_size)
     for name in ('threshold', 'aux_threshold'):
         if 'size' in cfg.model.get(name, {}):
             cfg.model[name].update(size=shrunk(cfg.model[name].size, scale, patch_size), rows=ROWS)
@@ -71,6 +79,9 @@ def shorten(cfg: Config) -> None:
     cfg.train_cfg.update(max_iters=2, val_interval=2)
     if 'val_begin' in cfg.train_cfg:
         cfg.train_cfg.val_begin = 1
+    for hook in cfg.get('custom_hooks', []):
+        if hook.type == 'CyclicPseudoMaskHook':
+            hook.update(at=[1], num_workers=0, workers=0)
 
 
 def is_pyramid(model: Config) -> bool:
@@ -81,7 +92,9 @@ def is_pyramid(model: Config) -> bool:
 def input_size(cfg: Config) -> tuple[int, int]:
     """Side of the images that the network is built for, and of the patch that becomes one cell of its output."""
     if is_pyramid(cfg.model):
-        return cfg.model.data_preprocessor.size[0], PYRAMID_STRIDE
+        crops = [step.get('size', step.get('crop_size')) for step in cfg.train_dataloader.dataset.pipeline]
+        (side,) = {crop if isinstance(crop, int) else crop[0] for crop in crops if crop is not None}
+        return side, PYRAMID_STRIDE
     return cfg.model.backbone.img_size, cfg.model.backbone.patch_size
 
 
@@ -118,7 +131,8 @@ def reads_tokens(model: Config, head: str) -> bool:
 
 def shrink_head(head: Config, in_channels: int) -> None:
     """A head for features of ``in_channels``, few of its own."""
-    head.in_channels = [in_channels] if isinstance(head.in_channels, list) else in_channels
+    many = isinstance(head.in_channels, (list, tuple))
+    head.in_channels = [in_channels] * len(head.in_channels) if many else in_channels
     if 'embed_dims' in head:  # a transformer, as wide as it says it is
         head.update(channels=in_channels, embed_dims=in_channels, num_heads=ARCH['num_heads'])
     elif 'channels' in head:
@@ -128,22 +142,38 @@ def shrink_head(head: Config, in_channels: int) -> None:
 def shrink_pyramid(model: Config) -> None:
     """A ResNet or Swin transformer of few blocks and channels, and heads that fit it."""
     base, small = 4, PATCHES * PYRAMID_STRIDE
-    model.data_preprocessor.size = (small, small)
+    if 'size' in model.data_preprocessor:
+        model.data_preprocessor.size = (small, small)
     model.backbone.init_cfg = None
+    if model.backbone.type in FIXED_WIDTHS:  # they have tests of their own, what reads their features is meant here
+        model.backbone = ConfigDict(SMALL_RESNET)
     if 'depths' in model.backbone:
         model.backbone.update(embed_dims=base, depths=[1] * 4, num_heads=[1] * 4)
     else:
         model.backbone.update(depth=18, stem_channels=base, base_channels=base)
     stages = [base * 2**stage for stage in range(4)]
-    for name in HEADS:
-        if model.get(name) is not None:
-            head = model[name]
-            index = head.in_index
-            head.in_channels = [stages[i] for i in index] if isinstance(index, list) else stages[index]
-            if 'channels' in head:
-                head.channels = base
-            if 'c1_in_channels' in head:
-                head.update(c1_in_channels=base, c1_channels=base)
+    for head in (model[name] for name in HEADS if model.get(name) is not None):
+        head.in_channels = read_stages(model, head, stages)
+        if 'channels' in head:
+            head.channels = base
+        if 'c1_in_channels' in head:
+            head.update(c1_in_channels=base, c1_channels=base)
+
+
+def read_stages(model: Config, head: Config, stages: list[int]) -> int | list[int]:
+    """Channels of those of the ``stages`` that a head reads."""
+    index = head.get('in_index', model.get('in_index', TAPS))
+    return stages[index] if isinstance(index, int) else [stages[i] for i in index]
+
+
+def shrink_views(test_cfg: Config, scale: float, grid: int) -> None:
+    """Scale the crops of a prediction, and the images that its views are made of, as the data."""
+    views = test_cfg.get('views') or {}
+    for key in ('crop_size', 'stride', 'base'):
+        if views.get(key) is not None:
+            views[key] = shrunk(views[key], scale, grid)
+    if test_cfg.get('mode') == 'slide':
+        test_cfg.update({key: shrunk(test_cfg[key], scale, grid) for key in ('crop_size', 'stride')})
 
 
 def shrink_data(cfg: Config, data_root: str, scale: float, grid: int, num_workers: int = 0) -> None:
@@ -152,7 +182,7 @@ def shrink_data(cfg: Config, data_root: str, scale: float, grid: int, num_worker
         loader.dataset.data_root = data_root
         prefix = loader.dataset.get('data_prefix', {})
         if Path(prefix.get('seg_map_path') or '').is_absolute():  # exported masks: the true ones do as well
-            prefix.seg_map_path = 'SegmentationClass'
+            prefix.seg_map_path = DATASETS.get(loader.dataset.type).DATA_PREFIX['seg_map_path'] or 'SegmentationClass'
         loader.update(num_workers=num_workers, persistent_workers=num_workers > 0)
         for step in loader.dataset.pipeline:
             for key in ('size', 'view_2_size', 'crop_size', 'scale', 'long_range'):
@@ -175,30 +205,31 @@ def widths(cfg: Config) -> dict[str, tuple[int | list[int], int | list[int]]]:
     """Channels that a part of the configured model expects, and those it gets."""
     model = cfg.model
     backbone, neck = model.backbone, model.get('neck')
-    heads = {name: model[name] for name in HEADS if model.get(name) is not None}
+    heads, found = {name: model[name] for name in HEADS if model.get(name) is not None}, {}
     if is_pyramid(model):
         stages = stage_widths(backbone)
-        found = {}
         for name, head in heads.items():
-            index = head.in_index
-            given = [stages[i] for i in index] if isinstance(index, list) else stages[index]
-            found[name] = head.in_channels, given
+            expected = head.in_channels
+            found[name] = expected if isinstance(expected, int) else [*expected], read_stages(model, head, stages)
             if 'c1_in_channels' in head:
                 found['low level'] = head.c1_in_channels, stages[0]
         return found
     width = tokens = ARCHITECTURES[backbone.arch]['embed_dims']
-    found = {}
     if neck is not None:
         found['neck'] = neck.in_channels, width
         width = 2 * neck.hidden * len(neck.directions)
     for name, head in heads.items():
         given = tokens if reads_tokens(model, name) else width
-        found[name] = head.in_channels, [given] if isinstance(head.in_channels, list) else given
+        found[name] = head.in_channels, given
+        if not isinstance(head.in_channels, int):
+            found[name] = [*head.in_channels], [given] * len(model.get('in_index', head.in_channels))
     return found
 
 
 def stage_widths(backbone: Config) -> list[int]:
-    """Channels of the four stages of a ResNet or Swin transformer."""
+    """Channels of the four stages of a ResNet, Swin transformer or CNN of PMM."""
+    if backbone.type in FIXED_WIDTHS:
+        return FIXED_WIDTHS[backbone.type]
     first = backbone.embed_dims if 'depths' in backbone else 64 * (4 if backbone.depth >= 50 else 1)
     return [first * 2**stage for stage in range(4)]
 

@@ -9,7 +9,12 @@ _base_ = [
 ]
 model = dict(
     backbone=dict(
-        _base_.pretrained_backbone, _delete_=True, type='TokenViT', pos_interp='bilinear', out_indices=(5, 8, 11)
+        _base_.pretrained_backbone,
+        _delete_=True,
+        type='TokenViT',
+        patch_size=16,
+        pos_interp='bilinear',
+        out_indices=(5, 8, 11),
     ),
     head=dict(in_channels=(192, 192, 192), tap_channels=(64, 64, 64)),
     in_index=(0, 1, 2),

@@ -7,26 +7,20 @@ from unittest import mock
 
 import numpy as np
 import torch
-from official import assert_relative, layout, recipe_weight
 from vectors import close, load, planes, tensor, vectors
 
 from mmwsss.datasets.transforms import LoadAffinityLabels
 from mmwsss.models.losses import affinity_loss
-from mmwsss.models.utils.pmm_affinity_weights import convert_pmm_affinity
 from mmwsss.pseudo_labels.stored_maps import write_maps
 from mmwsss.refiners.affinity import (
     affinity_label_map,
     corner_range,
     crop_flip_pad,
-    fitted_radius,
-    pair_affinity,
     pair_indices,
     pair_labels,
 )
-from mmwsss.registry import MODELS
 
 KINDS = ('bg', 'fg', 'neg')
-BACKBONES = dict(resnet38_aff=dict(type='ResNet38d'), scalenet101_aff=dict(type='ScaleNet', official_small_pool=True))
 
 
 @vectors('pmm', 'affinity_labels*.npz')
@@ -103,26 +97,3 @@ def test_affinity_loss_and_its_gradient_are_the_official_ones(path: Path) -> Non
         alone = [mask if i == place else torch.zeros_like(mask) for i, mask in enumerate(masks)]
         share = (0.25, 0.25, 0.5)[place]
         close(affinity_loss(affinity, *alone) / share, data[f'{kind}_loss'], atol=2e-6)
-
-
-@vectors('pmm', 'full_*_aff.npz')
-def test_full_affinity_network(path: Path) -> None:
-    data = load(path)
-    name, seed = path.stem.removeprefix('full_'), data['recipe_seed'].item()
-    official = {key: recipe_weight(key, shape, seed) for key, shape in layout(path.parent, name).items()}
-    taps = [official[f'f8_{i}.weight'].shape[:2] for i in (3, 4, 5)]
-    head = dict(type='AffinityHead', in_channels=[tap[1] for tap in taps], tap_channels=[tap[0] for tap in taps])
-    with torch.device('meta'):
-        model = MODELS.build(
-            dict(type='AffinityNetwork', backbone=BACKBONES[name], head=head, loss_affinity=dict(type='AffinityLoss'))
-        )
-    model.load_state_dict(convert_pmm_affinity(official), assign=True)
-    model.eval()
-    with torch.no_grad():
-        features = model(tensor(data['x']))
-        matrix, size = model.affinity_matrix(tensor(data['x']))
-    assert size == tuple(features.shape[-2:])
-    radius = fitted_radius(model.radius, size)
-    assert radius < model.radius, 'the files are of small maps'
-    assert_relative(pair_affinity(features, radius), data['aff'], 1e-4)
-    assert_relative(matrix.to_dense(), data['aff_dense'], 1e-4)

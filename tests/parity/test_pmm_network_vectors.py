@@ -7,12 +7,10 @@ import re
 from pathlib import Path
 from unittest import mock
 
-import numpy as np
 import pytest
 import torch
 from mmseg.structures import SegDataSample
-from official import assert_relative, layout, official_weights, recipe_weight
-from test_view_vectors import image_of, normalize, pmm_network, rescale_bicubic
+from official import assert_relative, official_weights
 from torch import Tensor, nn
 from vectors import close, load, tensor, vectors
 
@@ -21,34 +19,11 @@ from mmwsss.models.backbones.scalenet import ScaleBlock
 from mmwsss.models.backbones.scalenet_structures import STRUCTURES
 from mmwsss.models.heads.seam_head import exclusive_foreground, pixel_correlation
 from mmwsss.models.losses import UnderFittingCrossEntropyLoss, min_pooling_loss, rectified_min_max
-from mmwsss.models.segmentors import SEAM
 from mmwsss.models.segmentors.seam import image_logits
-from mmwsss.models.utils.pmm_seam_weights import convert_pmm_seam
 from mmwsss.registry import MODELS
 
 BLOCK_DILATIONS = dict(res_dilated=2, bot_dilated=4)  # as in b5 and b6; the first convolution of b5 has none
-RES2NET_STEM = {'conv1.0': '0.conv', 'conv1.1': '0.bn', 'conv1.3': '1.conv', 'conv1.4': '1.bn', 'conv1.6': '2.conv'}
-RES2NET_STEM['bn1'] = '2.bn'
 CLS_LOSS = dict(type='MultiLabelSoftMarginLoss')
-BACKBONES = dict(
-    resnet38_SEAM=dict(type='ResNet38d'),
-    scalenet101_SEAM=dict(type='ScaleNet', official_small_pool=True),
-    seg_wideres38=dict(type='ResNet38d', last_dilation=4, frozen_stages=0, norm_eval=False),
-    seg_scalenet101=dict(
-        type='ScaleNet', dilations=(1, 1, 2, 4), frozen_stages=0, norm_eval=False, official_small_pool=True
-    ),
-    seg_res2net101=dict(
-        type='mmpretrain.Res2Net',
-        depth=101,
-        scales=4,
-        base_width=26,
-        deep_stem=True,
-        avg_down=True,
-        strides=(1, 2, 1, 1),
-        dilations=(1, 1, 2, 4),
-        out_indices=(0, 1, 2, 3),
-    ),
-)
 
 
 class Tapped(nn.Module):
@@ -201,99 +176,3 @@ def test_pretended_under_fitting(path: Path) -> None:
         logits = tensor(data[f'{level}/logits'])
         close(UnderFittingCrossEntropyLoss('none')(logits, target), data[f'{level}/mean_ce_over_all_pixels'], atol=1e-6)
         close(UnderFittingCrossEntropyLoss()(logits, target, pixels), data[f'{level}/clamp_weighted'], atol=1e-6)
-
-
-def full_weights(path: Path, data: dict[str, np.ndarray]) -> dict[str, Tensor]:
-    """Weights of a full network by the recipe, under their official names."""
-    shapes, seed = layout(path.parent, path.stem.removeprefix('full_')), data['recipe_seed'].item()
-    return {name: recipe_weight(name, shape, seed) for name, shape in shapes.items()}
-
-
-def build_with(config: dict, weights: dict[str, Tensor]) -> nn.Module:
-    drawn = config['type'] == 'mmpretrain.Res2Net'  # which cannot be built without memory
-    with torch.device('cpu' if drawn else 'meta'):
-        model = MODELS.build(config)
-    model.load_state_dict(weights, assign=True)
-    model.eval()
-    return model
-
-
-@vectors('pmm', 'full_*_SEAM.npz')
-def test_full_network_of_maps(path: Path) -> None:
-    data = load(path)
-    official = full_weights(path, data)
-    config = seam(official, BACKBONES[path.stem.removeprefix('full_')])
-    model = build_with(config, convert_pmm_seam(official))
-    with torch.no_grad():
-        cam, refined = model.maps_of(tensor(data['x']))
-    assert_relative(cam, data['cam'], 1e-4)
-    assert_relative(refined, data['cam_rv'], 1e-4)
-
-
-def res2net_name(name: str) -> str:
-    """Our name of an official weight of Res2Net."""
-    stem = re.match(r'(conv1\.\d|bn1)\.', name)
-    return f'stem.{RES2NET_STEM[stem[1]]}.{name[stem.end() :]}' if stem else name
-
-
-@vectors('pmm', 'full_seg_*.npz')
-def test_full_network_that_segments(path: Path) -> None:
-    data = load(path)
-    name, rename = path.stem.removeprefix('full_'), str
-    if 'res2net' in name:
-        rename = res2net_name
-    weights = {rename(key): value for key, value in full_weights(path, data).items()}
-    network = build_with(BACKBONES[name], weights)
-    with torch.no_grad():
-        features = network(tensor(data['x']))
-    assert len(features) == 4
-    for i, feature in enumerate(features):
-        every = 8 if feature.shape[1] > 512 else 1  # what the files store of wide maps
-        assert_relative(feature[:, ::every], data[f'feat{i}'], 1e-4)
-
-
-class ToySEAM(SEAM):
-    """SEAM whose refined maps come from the toy network of a file."""
-
-    data: dict[str, np.ndarray]
-
-    def network_outputs(self, inputs: Tensor) -> dict[str, Tensor]:
-        maps = pmm_network(self.data, inputs)[:, 1:]
-        return dict(maps=maps, scores=maps.mean(dim=(-2, -1)))
-
-
-@vectors('pmm', 'infer_multi_scale*.npz')
-def test_maps_of_several_views(path: Path) -> None:
-    data = load(path)
-    views = dict(scales=data['scales'].tolist(), flip=True)
-    head = dict(type='SEAMHead', in_channels=(1, 1, 1), num_classes=len(data['toy_bias']))
-    settings = dict(loss_cls=CLS_LOSS, test_cfg=dict(views=views))
-    model = ToySEAM(dict(type=Tapped), head, **settings)
-    model.data = data
-    image, labels = image_of(data['image_rgb'])[None], tensor(data['label'])[None].float()
-
-    def pillow(images: Tensor, scale: float, divisor: int) -> Tensor:
-        assert divisor == 1
-        return rescale_bicubic(images, scale)
-
-    with mock.patch('mmwsss.models.segmentors.weak_segmentor.rescale_bilinear', pillow):
-        outputs = model.viewed_outputs(image, labels)
-    kept = model.pseudo_maps(outputs['maps'], labels, outputs['scores'])[0]
-    assert kept.flatten(1).any(dim=1).nonzero()[:, 0].tolist() == data['classes'].tolist()
-    close(kept[data['classes'].tolist()], data['cams'], atol=1e-4)
-
-
-@vectors('pmm', 'infer_multi_crop*.npz')
-def test_maps_of_crops(path: Path) -> None:
-    data = load(path)
-    views = dict(type='multi_crop', scales=data['scales'].tolist())
-    views.update(crop_size=data['crop_size'].item(), stride=data['stride'].item())
-    head = dict(type='SEAMHead', in_channels=1, num_classes=len(data['toy_bias']))
-    model = ToySEAM(dict(type=Tapped), head, loss_cls=CLS_LOSS, test_cfg=dict(views=views))
-    model.data = data
-    labels = tensor(data['label'])[None].float()
-    outputs = model.viewed_outputs(normalize(image_of(data['image_rgb']))[None], labels)
-    kept = model.pseudo_maps(outputs['maps'], labels, outputs['scores'])[0]
-    assert kept.flatten(1).any(dim=1).nonzero()[:, 0].tolist() == data['classes'].tolist()
-    # Official crops are rounded to whole grey levels, those of a prediction are not.
-    close(kept[data['classes'].tolist()], data['cams_float16'].astype(np.float32), atol=5e-3)

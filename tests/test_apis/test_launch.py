@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 from mmengine.config import Config
 
@@ -131,3 +133,12 @@ def test_pretrained_weights_are_looked_for():
         launch.check_training(cfg)
     backbone['init_cfg']['checkpoint'] = 'https://example.org/weights.pth'
     launch.check_training(Config({'model': {'backbone': backbone}, 'optim_wrapper': {'type': 'OptimWrapper'}}))
+
+
+def test_processes_on_a_cpu_wait_as_long_as_the_config_says(monkeypatch):
+    seen = []
+    monkeypatch.setenv('RANK', '0')
+    monkeypatch.setattr(launch.torch.distributed, 'init_process_group', lambda *_, **settings: seen.append(settings))
+    for env_cfg in (dict(dist_cfg=dict(backend='nccl', timeout=7)), dict()):
+        launch._distribute_on_cpu(Config({'launcher': 'pytorch', 'env_cfg': env_cfg}))
+    assert seen == [dict(timeout=timedelta(seconds=7)), {}]

@@ -186,15 +186,16 @@ def test_shipped_pipelines_fit_together() -> None:
         assert all(Pipeline(stages, 'work').shell_line(stage) for stage in stages)
 
 
-def test_checkpoint_may_be_a_pattern(tools: Path, config: Path) -> None:
-    config.write_text(STAGES.replace("checkpoint='{maps}'", "checkpoint='{maps}/best_*.pth'"))
-    pipeline = build(config)
-    folder = pipeline.folder(pipeline.stages[0])
-    assert str(folder / 'best_*.pth') in pipeline.command(pipeline.stages[1]), 'nothing fits yet'
-    folder.mkdir(parents=True)
-    best = folder / 'best_score_iter_3.pth'
-    best.touch()
-    assert str(best) in pipeline.command(pipeline.stages[1])
-    (folder / 'best_score_iter_5.pth').touch()
-    with pytest.raises(UsageError, match='stage masks: .* fits 2 files'):
-        pipeline.command(pipeline.stages[1])
+def test_stages_may_say_their_own_number_of_gpus(tools: Path, config: Path) -> None:
+    config.write_text(STAGES.replace("kind='export'", "kind='export', gpus=2"))
+    stages = load_stages(str(config))
+    commands = [Pipeline(stages, 'work', gpus=4).command(stage) for stage in stages]
+    assert [command[2:4] for command in commands] == [
+        ['4', 'train.py'],
+        ['2', module.KINDS['export']],
+        ['4', 'train.py'],
+    ]
+    assert all(Pipeline(stages, 'work').command(stage)[0] == sys.executable for stage in stages)
+    config.write_text(STAGES.replace("kind='export'", "kind='export', gpus=0"))
+    with pytest.raises(UsageError, match='stage 2: gpus has to be 1 or more, got 0'):
+        load_stages(str(config))

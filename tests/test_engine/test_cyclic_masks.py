@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
+import shutil
 import signal
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,38 +17,29 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from cyclic_cases import (
+    IMAGES,
+    LENGTH,
+    MasksSeenHook,
+    assert_same_masks,
+    assert_same_weights,
+    configured,
+    hook_of,
+    read,
+    round_of,
+    train,
+)
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
-from mmengine.hooks import EMAHook, Hook
-from mmengine.registry import init_default_scope
+from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
-from PIL import Image
-from tiny_configs import CONFIGS, tiny_config, write_data
+from tiny_configs import write_data
 
 from mmwsss.apis import launch
 from mmwsss.engine.hooks import CyclicPseudoMaskHook
-from mmwsss.engine.hooks.cyclic_masks import weights_sha256
+from mmwsss.engine.hooks.cyclic_rounds import weights_sha256
 from mmwsss.pseudo_labels import export
-from mmwsss.registry import DATASETS, HOOKS
-
-ROW = CONFIGS / 'pmm' / 'fcn_vit-xt8_1xb16-600_shapes-pseudo_144x144_puf-cp.py'
-LENGTH, IMAGES = 6, 8
-WORKERS = dict(num_workers=0, workers=0)
-
-
-@HOOKS.register_module()
-class MasksSeenHook(Hook):
-    """Remembers the masks (H, W) of every batch by the name of their image."""
-
-    priority = 'HIGHEST'
-
-    def __init__(self) -> None:
-        self.seen: dict[int, dict[str, np.ndarray]] = {}
-
-    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        self.seen[runner.iter] = {
-            Path(sample.img_path).stem: sample.gt_sem_seg.data[0].numpy() for sample in data_batch['data_samples']
-        }
+from mmwsss.registry import DATASETS
 
 
 @pytest.fixture(scope='module')
@@ -54,67 +49,39 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_config(data_root: Path, tmp_path: Path):
-    def make(name: str, at: tuple[int, ...] = (3,), num_workers: int = 0, **hook: Any) -> Config:
-        cfg = tiny_config(ROW, data_root, tmp_path / name)
-        cfg.train_dataloader.update(num_workers=num_workers, persistent_workers=num_workers > 0)
-        two_phase, cyclic = cfg.custom_hooks[0], cfg.custom_hooks[-1]
-        assert (two_phase.type, cyclic.type) == ('TwoPhaseTrainHook', 'CyclicPseudoMaskHook')
-        two_phase.update(warmup_iters=1, warmup_lr=0.05, lr=0.05)
-        cyclic.update(at=list(at) or None, **WORKERS, **hook)
-        cfg.custom_hooks = [two_phase, cyclic, dict(type='MasksSeenHook')]
-        cfg.train_dataloader.batch_size = 4
-        cfg.default_hooks.checkpoint.update(interval=4, max_keep_ckpts=-1)
-        cfg.train_cfg.update(max_iters=LENGTH, val_begin=100)
-        return cfg
-
-    return make
+    return partial(configured, data_root, tmp_path)
 
 
-def train(cfg: Config, resume: bool = False) -> Runner:
-    if resume:
-        launch.set_resume(cfg, 'auto')
-        assert cfg.resume
-    runner = Runner.from_cfg(cfg)
-    runner.train()
+@pytest.fixture(scope='module')
+def plain(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    """A training without renewals, which has ended."""
+    cfg = configured(data_root, tmp_path_factory.mktemp('plain'), 'run')
+    cfg.custom_hooks = [entry for entry in cfg.custom_hooks if entry.type != 'CyclicPseudoMaskHook']
+    runner = train(cfg)
+    gc.collect()
+    gc.freeze()  # mmengine collects garbage whenever it builds a data set, by now among all that trainings import
     return runner
 
 
-def hook_of(runner: Runner, kind: type) -> Any:
-    return next(hook for hook in runner.hooks if isinstance(hook, kind))
-
-
-def read(folder: Path) -> dict[str, np.ndarray]:
-    return {path.stem: np.asarray(Image.open(path)) for path in folder.glob('*.png')}
-
-
-def round_of(name: str, tmp_path: Path, number: int = 1) -> Path:
-    return tmp_path / name / 'cyclic_masks' / f'round-{number:04d}'
-
-
-def assert_same_weights(first: Runner, second: Runner) -> None:
-    expected = second.model.state_dict()
-    assert not [name for name, value in first.model.state_dict().items() if not torch.equal(value, expected[name])]
-
-
-def assert_same_masks(first: Path, second: Path) -> None:
-    found, expected = read(first / 'masks'), read(second / 'masks')
-    assert found.keys() == expected.keys()
-    assert len(found) == IMAGES
-    assert all(np.array_equal(found[name], expected[name]) for name in found)
+@pytest.fixture(scope='module')
+def renewed(plain: Runner, data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Runner]:
+    """A training with a renewal after the third iteration, which has ended, in the folder ``renewed``."""
+    cfg = configured(data_root, tmp_path_factory.mktemp('renewed'), 'renewed')
+    return cfg, train(cfg)
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
-def test_training_reads_the_new_masks_from_the_next_iteration(make_config, data_root, tmp_path, num_workers) -> None:
-    plain = make_config('plain')
-    plain.custom_hooks = [entry for entry in plain.custom_hooks if entry.type != 'CyclicPseudoMaskHook']
-    before = hook_of(train(plain), MasksSeenHook).seen
-    runner = train(make_config('renewed', num_workers=num_workers))
+def test_training_reads_the_new_masks_from_the_next_iteration(
+    make_config, plain, renewed, data_root, num_workers
+) -> None:
+    before = hook_of(plain, MasksSeenHook).seen
+    runner = train(make_config('renewed', num_workers=num_workers)) if num_workers else renewed[1]
     after = hook_of(runner, MasksSeenHook).seen
     assert [after[i].keys() for i in range(LENGTH)] == [before[i].keys() for i in range(LENGTH)], 'the same order'
     changed = [any(not np.array_equal(after[i][name], before[i][name]) for name in before[i]) for i in range(LENGTH)]
     assert changed == [False] * 3 + [True] * 3
 
-    folder = round_of('renewed', tmp_path)
+    folder = round_of('renewed', Path(runner.work_dir).parent)
     pointer = json.loads((folder.parent / 'current.json').read_text())
     assert pointer == dict(round=1, iteration=3, masks='round-0001/masks')
     manifest = json.loads((folder / 'manifest.json').read_text())
@@ -129,14 +96,14 @@ def test_training_reads_the_new_masks_from_the_next_iteration(make_config, data_
         runner.train_dataloader._iterator._shutdown_workers()
 
 
-def test_masks_are_those_of_the_checkpoint_with_the_settings_of_the_hook(make_config, tmp_path) -> None:
-    cfg = make_config('renewed')
-    runner = train(cfg)
-    model, hook = runner.model, cfg.custom_hooks[1]
-    checkpoint = torch.load(tmp_path / 'renewed' / 'iter_3.pth', weights_only=True)
+def test_masks_are_those_of_the_checkpoint_with_the_settings_of_the_hook(renewed) -> None:
+    cfg, runner = renewed
+    folder, hook = Path(cfg.work_dir).parent, cfg.custom_hooks[1]
+    model = deepcopy(runner.model)
+    checkpoint = torch.load(folder / 'renewed' / 'iter_3.pth', weights_only=True)
     assert checkpoint['meta']['iter'] == 3
     model.load_state_dict(checkpoint['state_dict'])
-    manifest = json.loads((round_of('renewed', tmp_path) / 'manifest.json').read_text())
+    manifest = json.loads((round_of('renewed', folder) / 'manifest.json').read_text())
     assert manifest['checkpoint']['sha256'] == weights_sha256(model)
     assert model.test_cfg['views'] is None
     assert model.pseudo_labeler is None
@@ -144,7 +111,7 @@ def test_masks_are_those_of_the_checkpoint_with_the_settings_of_the_hook(make_co
     model.eval()
     model.test_cfg.update(hook.test_cfg)
     model.pseudo_labeler = own.labeler
-    dataset, found = DATASETS.build(own._dataset_cfg), read(round_of('renewed', tmp_path) / 'masks')
+    dataset, found = DATASETS.build(own._dataset_cfg), read(round_of('renewed', folder) / 'masks')
     for index in range(IMAGES):
         (sample,) = model.test_step(pseudo_collate([dataset[index]]))
         assert np.array_equal(found[sample.img_id], sample.pred_sem_seg.data[0].numpy())
@@ -234,8 +201,8 @@ def test_masks_of_another_training_are_replaced(make_config, tmp_path: Path) -> 
     assert hashes[0] != hashes[1]
 
 
-def test_resuming_without_the_masks_is_an_error(make_config, tmp_path: Path) -> None:
-    train(make_config('run'))
+def test_resuming_without_the_masks_is_an_error(make_config, renewed, tmp_path: Path) -> None:
+    shutil.copytree(renewed[0].work_dir, tmp_path / 'run')
     (round_of('run', tmp_path) / 'manifest.json').unlink()
     (tmp_path / 'run' / 'last_checkpoint').write_text(str(tmp_path / 'run' / 'iter_4.pth'))
     with pytest.raises(FileNotFoundError, match='trained on the masks of round 1'):
@@ -244,7 +211,6 @@ def test_resuming_without_the_masks_is_an_error(make_config, tmp_path: Path) -> 
 
 def _rank(rank: int, world_size: int, cfg: Config, folder: str) -> None:
     torch.set_num_threads(1)
-    init_default_scope('mmwsss')
     os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world_size))
     dist.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=world_size)
     cfg.launcher = 'pytorch'

@@ -4,7 +4,7 @@ from mmseg.structures import SegDataSample
 from tiny_configs import CONFIGS, tiny_config
 
 from mmwsss.evaluation.record import views_in_words
-from mmwsss.pseudo_labels.crop_views import CropViews, crop_views, resize_crop
+from mmwsss.pseudo_labels.crop_views import CropViews, check_weak_views, crop_views, resize_crop
 from mmwsss.pseudo_labels.manifest import protocol_of_masks
 from mmwsss.pseudo_labels.multi_crop import multi_crop_boxes, multi_crop_maps
 from mmwsss.pseudo_labels.views import FusionRule
@@ -97,12 +97,15 @@ def test_calls_are_bounded():
 ])  # fmt: skip
 def test_settings_that_cannot_be_understood(views, message):
     with pytest.raises(ValueError, match=message):
-        crop_views(views)
+        check_weak_views(views)
 
 
 def test_in_words():
     assert crop_views(None) is None
     assert crop_views(dict(scales=(1, 2), flip=True)) is None
+    of_a_decoder = dict(scales=(0.5, 2), flip=True, base=(2048, 512))
+    assert views_in_words(of_a_decoder) == 'scales 0.5, 2 with mirror images'
+    assert protocol_of_masks(False, of_a_decoder).startswith('views at scales 0.5, 2 with mirror images')
     views = dict(type='multi_crop', scales=(0.75, 1.0), crop_size=16, stride=10)
     assert views_in_words(views) == 'crops of 16 every 10 pixels at scales 0.75, 1 with mirror images'
     assert views_in_words({**views, 'flip': False}) == 'crops of 16 every 10 pixels at scales 0.75, 1'

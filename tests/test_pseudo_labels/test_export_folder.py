@@ -151,4 +151,4 @@ def test_any_failure_of_the_first_process_reaches_the_others(model, dataset, tmp
     monkeypatch.setattr(export_folder, 'remove_partial_files', lambda folder: {}['key'])
     with pytest.raises(ExportError, match="KeyError: 'key'"):
         run(model, dataset, tmp_path)
-    assert "KeyError: 'key'" in answers[0][2]
+    assert "KeyError: 'key'" in answers[0][2][0]

@@ -1,5 +1,7 @@
 import json
 import os
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -65,6 +67,18 @@ def test_what_cannot_be_read(tmp_path):
         path.write_bytes(damaged)
         with pytest.raises(ValueError, match=r'a\.npz holds no maps of an export'):
             read_maps(path)
+    random = torch.rand(1, 10, 10, generator=torch.Generator().manual_seed(0))
+    write_maps(path, random, torch.tensor([1]))
+    whole, kinds = path.read_bytes(), set()
+    for position in range(len(whole)):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 255]) + whole[position + 1 :])
+        try:
+            maps, _ = read_maps(path)
+        except ValueError as error:
+            kinds.add(type(error.__cause__))
+        else:
+            assert torch.equal(maps, random.half().float()), 'only what belongs to no array may be damaged unseen'
+    assert {zlib.error, zipfile.BadZipFile} <= kinds
     np.savez(path, maps=np.zeros((2, 3, 4)))
     with pytest.raises(ValueError, match='values'):
         read_maps(path)

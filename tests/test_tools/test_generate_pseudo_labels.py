@@ -156,7 +156,7 @@ def test_refusals(files, tmp_path, in_process):
         ([*base, '--steps', files / 'quick.py'], 'differs in: steps; '),
         ([*base, '--split', 'val'], 'differs in: dataset config, images, image labels; '),
         ([*base, '--cfg-options', 'model.test_cfg.bg_setting=2.0'], 'differs in: model config; '),
-        ([*base, '--steps', 'gone'], '--steps gone: no such file, nor one of the recipes crf, cvs_ppmg, par, '),
+        ([*base, '--steps', 'gone'], '--steps gone: no such file, nor one of the recipes crf, cvs_ppmg, '),
         ([*base, '--steps', files / 'tiny.py'], 'does not set pseudo_labeler'),
         ([*base, '--split', 'gone.txt'], 'split gone.txt is neither one of train, val, test nor a file'),
         ([*base, '--workers', '-1'], '--workers has to be 0 or more'),

@@ -117,7 +117,7 @@ def test_mistakes_are_one_line(convert: Callable[..., int], tmp_path: Path, caps
         ('none', 'no checkpoint at'),
         ('foreign', 'weights of unknown layers: cls_head.weight (1)'),
         ('hostile', 'expected a torch file of tensors'),
-        ('empty', 'holds no state dict'),
+        ('empty', 'is no state dict'),
         ('damaged', 'damaged.pth cannot be read'),
     ):
         assert convert(tmp_path / f'{name}.pth', tmp_path / 'out' / 'pspnet.pth') == 2

@@ -7,7 +7,8 @@ import sys
 import torch
 
 import mmwsss  # noqa: F401  (first, it closes version gaps)
-from mmwsss.models.utils.pmm_affinity_weights import convert_pmm_affinity, read_pmm_affinity_checkpoint
+from mmwsss.models.utils.official_checkpoints import read_pmm_checkpoint
+from mmwsss.models.utils.pmm_affinity_weights import convert_pmm_affinity
 from mmwsss.utils.files import replacing
 
 
@@ -18,7 +19,7 @@ def main() -> int:
     parser.add_argument('target', help='.pth file to write')
     args = parser.parse_args()
     try:
-        state = convert_pmm_affinity(read_pmm_affinity_checkpoint(args.source))
+        state = convert_pmm_affinity(read_pmm_checkpoint(args.source))
     except (OSError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2

@@ -7,7 +7,8 @@ import sys
 import torch
 
 import mmwsss  # noqa: F401  (first, it closes version gaps)
-from mmwsss.models.utils.pmm_seg_weights import convert_pmm_seg, read_pmm_checkpoint
+from mmwsss.models.utils.official_checkpoints import read_pmm_checkpoint
+from mmwsss.models.utils.pmm_seg_weights import convert_pmm_seg
 from mmwsss.utils.files import replacing
 
 

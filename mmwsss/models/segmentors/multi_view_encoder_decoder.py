@@ -85,7 +85,7 @@ class MultiViewEncoderDecoder(EncoderDecoder):
         return dict(probabilities=probabilities, scores=probabilities[:, 1:].amax(dim=(-2, -1)))
 
     def presumed_labels(self, scores: Tensor) -> Tensor:
-        """Image labels (B, K) from the ``scores`` of :meth:`viewed_outputs`: classes with a pixel that prefers them."""
+        """Image labels (B, K) from the ``scores`` of :meth:`viewed_outputs`: classes above 0.5 in some pixel."""
         return (scores > LABEL_THRESHOLD).to(scores)
 
     def pseudo_label(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmwsss.ops import RESIZERS, present_channels
 from mmwsss.pseudo_labels import maps_to_mask
-from mmwsss.pseudo_labels.crop_views import crop_views
+from mmwsss.pseudo_labels.crop_views import check_weak_views, crop_views
 from mmwsss.pseudo_labels.labeler import LabelState, PseudoLabeler
 from mmwsss.pseudo_labels.segmentation import mask_absent_logits
 from mmwsss.pseudo_labels.views import Fusion, FusionRule, iter_views, rescale_bilinear
@@ -97,7 +97,7 @@ class WeakSegmentor(BaseSegmentor):
         for name, allowed in (('upsample', tuple(RESIZERS)), ('pseudo_source', sources)):
             if self.test_cfg[name] not in allowed:
                 raise ValueError(f'model.test_cfg.{name} has to be one of {allowed}, got {self.test_cfg[name]!r}')
-        crop_views(self.test_cfg['views'])
+        check_weak_views(self.test_cfg['views'])
 
     @abstractmethod
     def network_outputs(self, inputs: Tensor) -> dict[str, Tensor]:

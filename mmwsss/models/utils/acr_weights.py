@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .official_checkpoints import read_state_dict
 from .vit_weights import convert_timm_vit
 
 _VIT = 'pretrained.model.'
@@ -29,17 +29,7 @@ def read_acr_checkpoint(path: str | Path) -> dict[str, Tensor]:
         FileNotFoundError: there is no such file.
         ValueError: it is no torch file, holds other objects than tensors, or is no state dict.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'no checkpoint at {path}')
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # a damaged or hostile file fails in any way inside the unpickler
-        foreign = re.search(r'GLOBAL (\S+)', str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        found = f'holds {foreign[1]}' if foreign else f'cannot be read ({type(error).__name__})'
-        raise ValueError(f'{path} {found}; expected a torch file of tensors') from error
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f'{path} is no state dict; expected the weights that the official training of ACR saves')
-    return dict(state)
+    return read_state_dict(path, 'the official training of ACR')
 
 
 def convert_acr(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

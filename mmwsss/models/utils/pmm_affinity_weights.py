@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
-import torch
 from torch import Tensor
 
 _HEAD = ('f8_3', 'f8_4', 'f8_5', 'f9')
@@ -16,31 +13,6 @@ _BACKBONE = re.compile(
     r'|conv1|bn1|layer[1-4]\.\d+\.((conv|bn)[13]|(conv|bn)2\.\d|downsample\.[01]))'
     r'\.(weight|bias|running_mean|running_var|num_batches_tracked)$'
 )
-
-
-def read_pmm_affinity_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read a file of the official training, a state dict, plain or wrapped as ``{'model': {'main': ...}}``.
-
-    Nothing in the file is executed.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no torch file, holds other objects than tensors, or is no state dict.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'no checkpoint at {path}')
-    try:
-        state = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # a damaged or hostile file fails in any way inside the unpickler
-        foreign = re.search(r'GLOBAL (\S+)', str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        found = f'holds {foreign[1]}' if foreign else f'cannot be read ({type(error).__name__})'
-        raise ValueError(f'{path} {found}; expected a torch file of tensors') from error
-    for key in ('model', 'main'):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f'{path} is no state dict; expected the weights that the official training of PMM saves')
-    return dict(state)
 
 
 def convert_pmm_affinity(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

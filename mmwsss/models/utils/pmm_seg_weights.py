@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor
 
 # Layers of the official Res2Net stem, a Sequential, and those of mmpretrain's.
@@ -36,29 +32,6 @@ _HEADS = re.compile(
     rf'(conv\.|bn\.)?{_NORM}$'
 )
 _UNUSED = re.compile(r'fc\.(weight|bias)$')  # the classifier of the pretraining
-
-
-def read_pmm_checkpoint(path: str | Path) -> dict[str, Tensor]:
-    """Read the weights of a file of PMM, wrapped or not; nothing in the file is executed.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no torch file, holds objects of other programs, or no state dict.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f'no checkpoint at {path}')
-    try:
-        state: Any = torch.load(path, map_location='cpu', weights_only=True)
-    except Exception as error:  # a damaged or hostile file fails in any way inside the unpickler
-        foreign = re.search(r'GLOBAL (\S+)', str(error)) if isinstance(error, pickle.UnpicklingError) else None
-        found = f'holds {foreign[1]}' if foreign else f'cannot be read ({type(error).__name__})'
-        raise ValueError(f'{path} {found}; expected a torch file of tensors') from error
-    for wrapper in ('state_dict', 'model', 'main'):
-        if isinstance(state, Mapping) and isinstance(state.get(wrapper), Mapping):
-            state = state[wrapper]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f'{path} holds no state dict; expected the weights that the segmentation of PMM saves')
-    return {name.removeprefix('module.'): value for name, value in state.items()}
 
 
 def convert_pmm_seg(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

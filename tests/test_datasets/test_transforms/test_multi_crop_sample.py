@@ -110,6 +110,15 @@ def test_an_image_without_hot_pixels_loses_its_labels(tmp_path: Path) -> None:
     assert not results['image_labels'].any()
 
 
+def test_missing_maps_are_found_before_training(folder: Path) -> None:
+    step = transform(folder)
+    assert step.find_problems([dict(img_id='a')]) == []
+    (problem,) = step.find_problems([dict(img_id='a'), dict(img_id='b')])
+    assert (problem.kind, problem.item) == ('missing maps', str(folder / 'b.npz'))
+    (problem,) = transform(folder / 'gone').find_problems([dict(img_id='a'), dict(img_id='b')])
+    assert problem.detail.startswith('no such folder; write it with tools/generate_pseudo_labels.py --maps')
+
+
 def test_mistakes_are_named(folder: Path) -> None:
     step = transform(folder)
     with pytest.raises(FileNotFoundError, match=r'b\.npz.*--maps'):
