@@ -18,7 +18,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='pipeline config with stages = [dict(name=..., kind=..., config=...), ...]')
     parser.add_argument('--work-dir', metavar='DIR', help='where every stage has its folder (default: work_dirs/NAME)')
     parser.add_argument(
-        '--gpus', type=int, default=0, help='processes of each stage (default: one, without a launcher)'
+        '--gpus',
+        type=int,
+        default=0,
+        help='processes of each stage that does not say its own (default: one for all, without a launcher)',
     )
     which = parser.add_mutually_exclusive_group()
     which.add_argument('--from', dest='first', metavar='STAGE', help='run this stage again and all after it')

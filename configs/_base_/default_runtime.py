@@ -3,7 +3,8 @@ custom_imports = dict(imports=['mmwsss', 'mmwsss.register_all'], allow_failed_im
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'),
+    # In seconds; processes wait for each other while masks are exported or renewed, and for the first to score them.
+    dist_cfg=dict(backend='nccl', timeout=3 * 3600),
 )
 randomness = dict(seed=1234)
 log_level = 'INFO'

@@ -9,4 +9,4 @@ configs = [maps, maps, crops, crops, first, first, second, second]
 stages = [dict(stage, config=config) for stage, config in zip(_base_.stages, configs)]
 stages[3]['arguments'] = ['--split', 'train', '--steps', 'pmm_released']
 for number, name in [(5, 'segmentation'), (7, 'second')]:
-    stages[number]['checkpoint'] = f'{{{name}}}/best_seg_mIoU_iter_*.pth'
+    stages[number]['checkpoint'] = f'{{{name}}}/best'

@@ -1,5 +1,6 @@
-# SEAM on ScaleNet-101 for COCO 2014: no crops and no stored maps in training, as in the release, 20 epochs of the 82081 images
-# with a label at 8 images a step; maps of crops. 81 classes; momentum 0.9, half the rate of VOC.
+# SEAM on ScaleNet-101 for COCO 2014: no crops and no stored maps in training, as in the release, the iterations of 20 epochs
+# of the 82081 images with a label at 8 images a step (see _base_/datasets/coco14.py); maps of crops. 81 classes; momentum 0.9, half
+# the rate of VOC.
 _base_ = [
     '../_base_/models/seam_scalenet101.py',
     '../_base_/models/crops_448.py',

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +23,14 @@ from mmengine.runner import Runner
 from mmwsss.datasets.checks import DatasetError
 from mmwsss.engine.loops import BEST_STREAM, DEFAULT_SELECT
 
+from .checkpoints import find_checkpoint, latest_checkpoint
+from .errors import UsageError
+
 # Keys the runner reads from the config besides its own arguments; absent ones may be set on the command line too.
 _RUNNER_KEYS = (
     'activation_checkpointing', 'compile', 'custom_imports', 'detect_anomalous_params', 'efficient_conv_bn_eval',
     'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline',
 )  # fmt: skip
-
-
-class UsageError(Exception):
-    """What the user asked for cannot be done; the message is the one line to show."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -192,38 +192,6 @@ def check_training(cfg: Config) -> None:
     _check_best_stream(cfg)
 
 
-def find_checkpoint(path: str, what: str = 'checkpoint') -> str:
-    """Path of a checkpoint: ``path`` itself (URLs pass unseen) or, for a work dir, the latest checkpoint in it.
-
-    Raises:
-        UsageError: there is none; ``what`` names the argument it came from.
-    """
-    if '://' in path or os.path.isfile(path):
-        return path
-    if not os.path.isdir(path):
-        raise UsageError(f'{what}: {path} does not exist')
-    checkpoint = latest_checkpoint(path)
-    if checkpoint is None:
-        raise UsageError(f'{what}: the folder {path} has no last_checkpoint; name the checkpoint file')
-    return checkpoint
-
-
-def latest_checkpoint(work_dir: str) -> str | None:
-    """Checkpoint that ``last_checkpoint`` in ``work_dir`` names, also after the folder was moved; None without one.
-
-    Raises:
-        UsageError: the checkpoint it names is missing.
-    """
-    pointer = Path(work_dir) / 'last_checkpoint'
-    if not pointer.is_file():
-        return None
-    named = Path(pointer.read_text().strip())
-    for candidate in (Path(work_dir) / named.name, named):
-        if candidate.is_file():
-            return str(candidate)
-    raise UsageError(f'{pointer} names {named}, which does not exist; name the checkpoint file')
-
-
 def build_runner(cfg: Config) -> Runner:
     """Runner of ``cfg``, of the registered ``runner_type`` if the config names one."""
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
@@ -283,7 +251,9 @@ def _distribute_on_cpu(cfg: Config) -> None:
     wrapper['find_unused_parameters'] = cfg.get('find_unused_parameters', False)
     cfg.model_wrapper_cfg = {**cfg.get('model_wrapper_cfg', wrapper), 'device_ids': None}
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group('gloo')
+        seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
+        settings = {} if seconds is None else {'timeout': timedelta(seconds=seconds)}
+        torch.distributed.init_process_group('gloo', **settings)
 
 
 def _env_rank() -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import os
@@ -35,10 +34,12 @@ class Stage:
         name: names its folder in the work dir of the pipeline.
         kind: 'train' (a config), 'export' (pseudo masks of a config and a checkpoint) or 'test' (scores).
         config: path of the config that the stage runs.
-        checkpoint: of 'export' and 'test', a file, a work dir, or a pattern that fits one file.
+        checkpoint: of 'export' and 'test', a file, a work dir, or ``WORK_DIR/best``, see
+            :func:`~mmwsss.apis.checkpoints.find_checkpoint`.
         options: settings of the config, as ``--cfg-options`` takes them.
         arguments: more arguments of the tool.
         env: environment variables, such as those that a config reads paths from.
+        gpus: processes in the place of those of the pipeline, where that has several.
 
     ``checkpoint``, ``options``, ``arguments`` and ``env`` may hold ``{NAME}``, the folder of an earlier stage, and
     ``{work_dir}``, that of the pipeline.
@@ -51,6 +52,7 @@ class Stage:
     options: Mapping[str, Any] = field(default_factory=dict)
     arguments: Sequence[str] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    gpus: int | None = None
 
 
 def load_stages(path: str) -> list[Stage]:
@@ -88,6 +90,9 @@ def _stage(where: str, entry: dict[str, Any], folder: Path) -> Stage:
         raise UsageError(f'{where}: kind has to be one of {", ".join(KINDS)}, got {entry["kind"]!r}')
     if entry['kind'] != 'train' and not entry.get('checkpoint'):
         raise UsageError(f'{where}: {entry["kind"]} needs a checkpoint, such as "{{NAME}}" of the stage that trains it')
+    gpus = entry.get('gpus')
+    if gpus is not None and (not isinstance(gpus, int) or gpus < 1):
+        raise UsageError(f'{where}: gpus has to be 1 or more, got {gpus!r}')
     config = folder / entry['config']
     if not config.is_file():
         raise UsageError(f'{where}: there is no config {config}')
@@ -113,7 +118,7 @@ class Pipeline:
     Args:
         stages: see :func:`load_stages`.
         work_dir: every stage has a folder of its name in it.
-        gpus: processes of each stage that has several; 0 starts the tools without a launcher.
+        gpus: processes of each stage that has no ``gpus`` of its own; 0 starts all tools without a launcher.
     """
 
     def __init__(self, stages: Sequence[Stage], work_dir: str, gpus: int = 0) -> None:
@@ -130,7 +135,7 @@ class Pipeline:
         folder = str(self.folder(stage))
         arguments = [stage.config]
         if stage.checkpoint:
-            arguments.append(self._checkpoint(stage))
+            arguments.append(self._filled(stage.checkpoint))
         arguments += ['--out' if stage.kind == 'export' else '--work-dir', folder]
         if stage.kind == 'train' and Path(folder).is_dir() and latest_checkpoint(folder) is not None:
             arguments.append('--resume')
@@ -140,7 +145,7 @@ class Pipeline:
             arguments += [f'{key}={self._option(value)}' for key, value in stage.options.items()]
         tool = KINDS[stage.kind]
         if self.gpus:
-            return ['bash', str(TOOLS / 'dist_run.sh'), str(self.gpus), tool, *arguments]
+            return ['bash', str(TOOLS / 'dist_run.sh'), str(stage.gpus or self.gpus), tool, *arguments]
         return [sys.executable, str(TOOLS / tool), *arguments]
 
     def environment(self, stage: Stage) -> dict[str, str]:
@@ -257,13 +262,6 @@ class Pipeline:
     def _filled(self, text: str) -> str:
         folders = {stage.name: str(self.folder(stage)) for stage in self.stages}
         return text.format(work_dir=self.work_dir, **folders)
-
-    def _checkpoint(self, stage: Stage) -> str:
-        path = self._filled(stage.checkpoint)
-        found = sorted(glob.glob(path)) if glob.has_magic(path) else []
-        if len(found) > 1:
-            raise UsageError(f'stage {stage.name}: {path} fits {len(found)} files, {found[0]} among them; keep one')
-        return found[0] if found else path
 
     def _option(self, value: Any) -> str:
         if isinstance(value, str):

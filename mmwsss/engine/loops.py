@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner.loops import IterBasedTrainLoop, ValLoop, _InfiniteDataloaderIterator
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from mmwsss.datasets.samplers import ResumableInfiniteSampler
 from mmwsss.registry import LOOPS
 
+VALIDATED = 'validated_iter'  # in the message hub: the iteration that was validated last
 BEST_STREAM = 'best_stream'  # what scores and notes in the message hub are named after
 DEFAULT_STREAMS = ('assignment', 'online')
 DEFAULT_SELECT = 'pseudo_mIoU+tags'
@@ -21,6 +23,10 @@ class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
     """mmengine's loop over iterations whose sampler jumps to the resumed position.
 
     The parent loads and drops every batch that was already trained. Needs :class:`ResumableInfiniteSampler`.
+
+    A checkpoint is saved before the validation of its iteration. Where a ``CheckpointHook`` keeps the best one, a run
+    that is resumed from such a checkpoint validates first, unless the checkpoint says that this was done, so that the
+    best one is found whenever the run was killed.
 
     Raises:
         TypeError: another sampler is configured.
@@ -45,15 +51,32 @@ class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
             self.dataloader_iterator = _InfiniteDataloaderIterator(self.dataloader)
         self.runner.call_hook('before_train')
         self.runner.call_hook('before_train_epoch')
+        self._repeat_validation()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             self.run_iter(next(self.dataloader_iterator))
             self._decide_current_val_interval()
             if self._is_validation_due():
-                self.runner.val_loop.run()
+                self._validate()
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
+
+    def _validate(self) -> None:
+        self.runner.message_hub.update_info(VALIDATED, self._iter)  # before, as a best checkpoint is saved in it
+        self.runner.val_loop.run()
+
+    def _repeat_validation(self) -> None:
+        """Validate the resumed iteration where it is due and its checkpoint does not say that it was done."""
+        if self._iter == 0:
+            return
+        self._decide_current_val_interval()
+        hub = self.runner.message_hub.runtime_info
+        keeping = [hook for hook in self.runner.hooks if isinstance(hook, CheckpointHook) and hook.save_best]
+        if keeping and self._is_validation_due() and hub.get(VALIDATED) != self._iter:
+            for hook in keeping:
+                hook.last_ckpt = hub.get('last_ckpt')  # else the resumed checkpoint would not learn of a new best one
+            self._validate()
 
     def _is_validation_due(self) -> bool:
         if self.runner.val_loop is None or self._iter < self.val_begin:

@@ -117,6 +117,8 @@ def resize_crop(images: Tensor, box: Sequence[int], side: int) -> Tensor:
 def crop_views(views: Mapping[str, Any] | None) -> CropViews | None:
     """The crops that the option ``test_cfg.views`` asks for; None where it asks for scales or for nothing.
 
+    Settings of scales are not looked at, as kinds of models differ in them.
+
     Raises:
         ValueError: the option cannot be understood.
     """
@@ -125,15 +127,28 @@ def crop_views(views: Mapping[str, Any] | None) -> CropViews | None:
     kind = views.get('type', MULTI_SCALE)
     if kind not in (MULTI_SCALE, MULTI_CROP):
         raise ValueError(f'model.test_cfg.views.type has to be {MULTI_SCALE!r} or {MULTI_CROP!r}, got {kind!r}')
-    allowed = _OF_SCALES if kind == MULTI_SCALE else ('type', *CropViews.__dataclass_fields__)
+    if kind == MULTI_SCALE:
+        return None
+    _check_options(views, ('type', *CropViews.__dataclass_fields__))
+    return CropViews(**{name: value for name, value in views.items() if name != 'type'})
+
+
+def check_weak_views(views: Mapping[str, Any] | None) -> None:
+    """Check the option ``test_cfg.views`` of a :class:`~mmwsss.models.segmentors.weak_segmentor.WeakSegmentor`.
+
+    Raises:
+        ValueError: the option cannot be understood.
+    """
+    if views is not None and crop_views(views) is None:
+        _check_options(views, _OF_SCALES)
+
+
+def _check_options(views: Mapping[str, Any], allowed: Sequence[str]) -> None:
     if unknown := set(views) - set(allowed):
         raise ValueError(
             f'model.test_cfg.views needs positive scales and has options {", ".join(allowed)}; {min(unknown)!r} is none'
         )
     _check_scales(views.get('scales'))
-    if kind == MULTI_SCALE:
-        return None
-    return CropViews(**{name: value for name, value in views.items() if name != 'type'})
 
 
 def _check_scales(scales: Any) -> None:

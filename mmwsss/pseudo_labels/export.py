@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.dataset import BaseDataset, pseudo_collate
-from mmengine.dist import all_gather_object, barrier, get_dist_info
+from mmengine.dist import all_gather_object, get_dist_info
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
@@ -90,15 +90,14 @@ def export_pseudo_labels(
         ExportError: ``out_dir`` holds masks of another model, checkpoint, dataset or chain of steps or of other image
             labels, or another process exports into it; the classes do not fit in 8 bits; the model makes no
             localization maps; or a step cannot work on an image, which is tried on the first one before anything is
-            written.
+            written. An error of one process is one of all.
     """
     if not hasattr(model, 'viewed_outputs'):
         raise ExportError(f'{type(model).__name__} makes no localization maps; export from a weak segmentor')
     palette, ids = mask_palette(dataset.metainfo, dataset.ignore_index), image_ids(dataset)
-    use_labels = model.test_cfg['use_image_labels'] and 'image_labels' in dataset.get_data_info(0)
+    use_labels = _uses_labels(model, dataset)
     identity = export_identity(source, ids, image_labels(dataset) if use_labels else None, store_maps)
-    with _evaluating(model), seeded(0):
-        _try_first(model, dataset, ids, use_labels)
+    try_first(model, dataset)
     device = next(model.parameters()).device
     with export_folder(out_dir, ids, identity, overwrite, device) as folder:
         rank, world_size = get_dist_info()
@@ -116,32 +115,47 @@ def export_pseudo_labels(
             collate_fn=pseudo_collate,
             generator=torch.Generator(),  # the global one would be drawn from
         )
-        with _evaluating(model), seeded(0), counted(len(share), progress and rank == 0) as advance:
+        with _failing_together(), _evaluating(model), seeded(0), counted(len(share), progress and rank == 0) as advance:
             items = _network_items(model, loader, share, ids, use_labels)
             written = _run(items, writer, workers, advance)
         written_by_rank = all_gather_object(written)
         seconds = time.perf_counter() - start
         manifest = None
-        if rank == 0:
-            classes = list(dataset.metainfo['classes'])
-            described = describe_masks(dataset, folder.masks, use_labels)
-            manifest = {
-                **source.record(),
-                'test_cfg': dict(model.test_cfg),
-                'used_image_labels': use_labels,
-                'classes': classes,
-                'palette': palette[: len(classes)],
-                'ignore_index': dataset.ignore_index,
-                'num_images': len(ids),
-                'maps': store_maps,
-                'runs': folder.end_run(written_by_rank, seconds),
-                **circumstances(device),
-                'protocol': protocol_of_masks(use_labels, model.test_cfg.get('views')),
-                **described,
-            }
-            write_json(folder.path / MANIFEST, manifest)
-        barrier()
+        with _failing_together():
+            if rank == 0:
+                classes = list(dataset.metainfo['classes'])
+                described = describe_masks(dataset, folder.masks, use_labels)
+                manifest = {
+                    **source.record(),
+                    'test_cfg': dict(model.test_cfg),
+                    'used_image_labels': use_labels,
+                    'classes': classes,
+                    'palette': palette[: len(classes)],
+                    'ignore_index': dataset.ignore_index,
+                    'num_images': len(ids),
+                    'maps': store_maps,
+                    'runs': folder.end_run(written_by_rank, seconds),
+                    **circumstances(device),
+                    'protocol': protocol_of_masks(use_labels, model.test_cfg.get('views')),
+                    **described,
+                }
+                write_json(folder.path / MANIFEST, manifest)
     return ExportResult(folder.masks, sum(written_by_rank), len(ids) - len(folder.left), seconds, manifest)
+
+
+@torch.no_grad()
+def try_first(model: nn.Module, dataset: BaseDataset) -> None:
+    """Label the first image of ``dataset`` as an export does and drop the mask, so that mistakes show before long work.
+
+    Raises:
+        ExportError: a step cannot work on the image; on every process.
+    """
+    (name, *_), use_labels = image_ids(dataset), _uses_labels(model, dataset)
+    with _failing_together(), _evaluating(model), seeded(0):
+        batch = pseudo_collate([dataset[0]])
+        for _, outputs, sample, labels in _network_items(model, [batch], [0], [name], use_labels):
+            with _naming(name):
+                model.pseudo_label(outputs, sample, labels)
 
 
 class _MaskWriter:
@@ -229,13 +243,24 @@ def _network_items(
             yield index, {name: outputs[name][i : i + 1].clone() for name in model.pseudo_inputs}, sample, labels
 
 
-@torch.no_grad()
-def _try_first(model: nn.Module, dataset: BaseDataset, ids: Sequence[str], use_labels: bool) -> None:
-    """Label the first image and drop the mask, so that mistakes show before anything is removed or written."""
-    batch = pseudo_collate([dataset[0]])
-    for _, outputs, sample, labels in _network_items(model, [batch], [0], ids, use_labels):
-        with _naming(ids[0]):
-            model.pseudo_label(outputs, sample, labels)
+@contextmanager
+def _failing_together() -> Iterator[None]:
+    """Make an error of one process inside the block an error of all, which would wait for it at the next exchange."""
+    caught = None
+    try:
+        yield
+    except Exception as error:  # whatever it is, the others wait for an answer
+        caught = error
+    problems = all_gather_object(None if caught is None else f'{type(caught).__name__}: {caught}')
+    if caught is not None:
+        raise caught
+    for rank, problem in enumerate(problems):
+        if problem is not None:
+            raise ExportError(f'process {rank} failed with {problem}')
+
+
+def _uses_labels(model: nn.Module, dataset: BaseDataset) -> bool:
+    return model.test_cfg['use_image_labels'] and 'image_labels' in dataset.get_data_info(0)
 
 
 @contextmanager

@@ -20,7 +20,17 @@ SPLITS = ('train', 'val', 'test')
 
 
 class ExportError(ValueError):
-    """An export cannot be made as asked; the message is one line that says what to change."""
+    """An export cannot be made as asked; the message is one line that says what to change.
+
+    Args:
+        problem: what is wrong.
+        overwrite: how to go on by ``overwrite``, which only those who call the export can do; left out of ``problem``.
+    """
+
+    def __init__(self, problem: str, overwrite: str = '') -> None:
+        super().__init__(f'{problem}; {overwrite}' if overwrite else problem)
+        self.problem = problem
+        self.overwrite = overwrite
 
 
 def export_dataset_cfg(cfg: Config, split: str) -> dict[str, Any]:

@@ -93,11 +93,12 @@ def export_folder(
                 outcome = [*_prepare(folder, ids, identity, overwrite, device), None]
             except Exception as error:  # whatever it is, the others wait for an answer
                 caught, told = error, isinstance(error, ExportError | OSError)
-                outcome = [None, None, str(error) if told else f'{folder}: {type(error).__name__}: {error}']
+                text = str(error) if told else f'{folder}: {type(error).__name__}: {error}'
+                outcome = [None, None, (error.problem, error.overwrite) if isinstance(error, ExportError) else (text,)]
         broadcast_object_list(outcome)
         left, finished, problem = outcome
         if problem is not None:
-            raise ExportError(problem) from caught
+            raise ExportError(*problem) from caught
         yield ExportFolder(folder, left, finished)
 
 
@@ -151,15 +152,15 @@ def _earlier_runs(folder: Path, identity: dict[str, Any]) -> list[dict[str, Any]
     except FileNotFoundError:
         if any((folder / MASKS).rglob('*.png')):
             raise ExportError(
-                f'{folder / MASKS} holds masks without {IDENTITY}, nobody can tell from where; choose another folder '
-                'or remove them with --overwrite (overwrite=True)'
+                f'{folder / MASKS} holds masks without {IDENTITY}, nobody can tell from where',
+                'choose another folder or remove them with --overwrite (overwrite=True)',
             ) from None
         return []
     different = [key for key in identity if found.get(key) != identity[key]]
     if different:
         raise ExportError(
-            f'{folder} holds an export that differs in: {", ".join(different)}; choose another folder or replace it '
-            'with --overwrite (overwrite=True)'
+            f'{folder} holds an export that differs in: {", ".join(different)}',
+            'choose another folder or replace it with --overwrite (overwrite=True)',
         )
     return found.get(_RUNS, [])
 
@@ -168,9 +169,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
-        raise ExportError(f'{path} is no JSON ({error}); remove the export with --overwrite') from error
+        raise ExportError(f'{path} is no JSON ({error})', 'remove the export with --overwrite') from error
     if not isinstance(content, dict):
-        raise ExportError(f'{path} is no record of an export; remove the export with --overwrite')
+        raise ExportError(f'{path} is no record of an export', 'remove the export with --overwrite')
     return content
 
 

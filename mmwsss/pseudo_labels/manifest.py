@@ -36,7 +36,7 @@ class ExportSource:
             dataset with its pipeline; these and not the whole config decide which masks belong together.
         split: name of the split or path of its list.
         steps: configs of the steps of the pseudo labeler; None where the model goes without one.
-        step_checkpoints: SHA-256 of every checkpoint that a step names, by that name.
+        step_checkpoints: SHA-256 of every checkpoint that a step names and of the config beside it, by those names.
         checkpoint: path of the weights, None during a training.
         checkpoint_sha256: SHA-256 of that file.
         iteration: of the training that exports, None outside of one.
@@ -92,18 +92,22 @@ class ExportSource:
 def checkpoint_hashes(steps: Any) -> dict[str, str]:
     """SHA-256 of the files that ``checkpoint`` anywhere in the configs ``steps`` names, by that name; of a URL itself.
 
-    A file or work dir may get other weights under the same name, which make other masks.
+    A file or work dir may get other weights under the same name, which make other masks; so may the file ``config``
+    beside a checkpoint get other settings, whose whole text counts, with those of its bases.
 
     Raises:
-        UsageError: there is no such checkpoint.
+        UsageError: there is no such checkpoint or config.
     """
-    from mmwsss.apis.launch import find_checkpoint  # late, as it imports the models, which import this package
+    # late, as it imports the models, which import this package
+    from mmwsss.apis.launch import find_checkpoint, load_config
 
     found: dict[str, str] = {}
     if isinstance(steps, Mapping):
         if isinstance(name := steps.get('checkpoint'), str):
             path = find_checkpoint(name, 'checkpoint of a step')
             found[name] = path if '://' in path else file_sha256(path)
+            if isinstance(config := steps.get('config'), str):
+                found[config] = config_sha256(load_config(config))
         steps = list(steps.values())
     if isinstance(steps, (list, tuple)):
         for entry in steps:

@@ -16,8 +16,11 @@ from mmwsss.utils.files import replacing
 from .labeler import LabelState
 
 SUFFIX = '.npz'
-# An array that is no archive of several has no `with`, hence the last two.
-_UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, AttributeError, TypeError)
+_UNREADABLE = (
+    OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
+    NotImplementedError,  # damaged headers can name a compression that zipfile does not know
+    AttributeError, TypeError,  # an array that is no archive of several has no `with`
+)  # fmt: skip
 
 
 def maps_path(folder: str | os.PathLike, image_id: str) -> Path:
@@ -61,8 +64,7 @@ def read_maps(path: str | os.PathLike) -> tuple[Tensor, Tensor]:
         raise FileNotFoundError(
             f'there are no maps {path}; write them with tools/generate_pseudo_labels.py --maps'
         ) from error
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
-        # A NumPy array that is no archive of several has no `with`.
+    except _UNREADABLE as error:
         raise ValueError(
             f'{path} holds no maps of an export ({type(error).__name__}: {error}); write it anew'
         ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,8 +14,7 @@ from mmwsss.refiners.affinity import affinity_label_map, corner_range, crop_flip
 from mmwsss.registry import TRANSFORMS
 
 from ..checks import Problem
-
-_EXPORT = 'write it with tools/generate_pseudo_labels.py --maps'
+from .multi_crop import missing_maps
 
 
 @TRANSFORMS.register_module()
@@ -61,18 +59,7 @@ class LoadAffinityLabels(BaseTransform):
 
     def find_problems(self, infos: Sequence[dict]) -> list[Problem]:
         """What is missing for the images of ``infos``, asked by the dataset before training."""
-        folders = (self.low, self.high)
-        problems = [
-            Problem('missing maps', str(path), f'no such folder; {_EXPORT}')
-            for path in folders
-            if not os.path.isdir(path)
-        ]
-        if problems:
-            return problems
-        paths = [str(maps_path(folder, info['img_id'])) for info in infos for folder in folders]
-        problems = [
-            Problem('missing maps', path, f'no such file; {_EXPORT}') for path in paths if not os.path.isfile(path)
-        ]
+        problems = missing_maps((self.low, self.high), infos)
         if not problems and infos:
             try:
                 self.read_stacks(infos[0]['img_id'])

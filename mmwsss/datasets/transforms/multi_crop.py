@@ -13,6 +13,10 @@ from mmwsss.pseudo_labels.multi_crop import INNER_CROPS, crop_boxes
 from mmwsss.pseudo_labels.stored_maps import maps_path, read_maps
 from mmwsss.registry import TRANSFORMS
 
+from ..checks import Problem
+
+_EXPORT = 'write it with tools/generate_pseudo_labels.py --maps'
+
 
 def box_counts(hot: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """How many pixels of each map of ``hot`` (n, H, W) bool lie in each of ``boxes`` (M, 4), int64 (M, n).
@@ -57,6 +61,15 @@ def part_of_crops(boxes: np.ndarray, part: Sequence[int], size: tuple[int, int])
     rows = [top + (edge * (bottom - top) / size[0]).astype(np.int64) for edge in part[:2]]
     columns = [left + (edge * (right - left) / size[1]).astype(np.int64) for edge in part[2:]]
     return np.stack((*rows, *columns), axis=1)
+
+
+def missing_maps(folders: Sequence[str | os.PathLike], infos: Sequence[dict]) -> list[Problem]:
+    """Folders of stored maps that are missing, or else the files missing in them for the images of ``infos``."""
+    missing = [str(folder) for folder in folders if not os.path.isdir(folder)]
+    if missing:
+        return [Problem('missing maps', folder, f'no such folder; {_EXPORT}') for folder in missing]
+    paths = [str(maps_path(folder, info['img_id'])) for info in infos for folder in folders]
+    return [Problem('missing maps', path, f'no such file; {_EXPORT}') for path in paths if not os.path.isfile(path)]
 
 
 @TRANSFORMS.register_module()
@@ -104,6 +117,10 @@ class MultiCropSample(BaseTransform):
         self.crop_size, self.stride, self.inner_crop = crop_size, stride, inner_crop
         self.threshold = threshold
         self.share = share
+
+    def find_problems(self, infos: Sequence[dict]) -> list[Problem]:
+        """Maps that are missing for the images of ``infos``, asked by the dataset before training."""
+        return missing_maps([self.maps_dir], infos)
 
     def transform(self, results: dict) -> dict:
         """Crop ``img`` (H, W, 3) and ``seg_fields`` (H, W), and change ``image_labels`` (K,); sets ``img_shape``."""

@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from mmengine.dist import barrier, broadcast, broadcast_object_list, get_world_size, is_main_process
-from mmengine.hooks import CheckpointHook, EMAHook, Hook
+from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
 from mmengine.runner.loops import _InfiniteDataloaderIterator
-from torch import nn
 
 from mmwsss.engine.loops import ResumableIterBasedTrainLoop
-from mmwsss.models.segmentors.multi_view_encoder_decoder import check_views
-from mmwsss.pseudo_labels.export import export_pseudo_labels
-from mmwsss.pseudo_labels.export_data import export_dataset_cfg, without_annotations
-from mmwsss.pseudo_labels.export_folder import IDENTITY, MANIFEST, MASKS
+from mmwsss.models.segmentors.multi_view_encoder_decoder import MultiViewEncoderDecoder, check_views
+from mmwsss.pseudo_labels.crop_views import check_weak_views
+from mmwsss.pseudo_labels.export import export_pseudo_labels, try_first
+from mmwsss.pseudo_labels.export_data import ExportError, export_dataset_cfg, without_annotations
+from mmwsss.pseudo_labels.export_folder import MANIFEST, MASKS
 from mmwsss.pseudo_labels.labeler import PseudoLabeler
 from mmwsss.pseudo_labels.manifest import ExportSource
 from mmwsss.registry import DATASETS, HOOKS
-from mmwsss.utils.files import replacing, write_json
+from mmwsss.utils.files import write_json
 from mmwsss.utils.seeding import seeded
 
+from .cyclic_rounds import (
+    is_of_other_weights,
+    predicting,
+    predicting_model,
+    save_checkpoint,
+    saves_checkpoint,
+    weights_sha256,
+)
 from .iteration_hook import unwrap
 from .pseudo_label_hook import labeling_with
 
 POINTER = 'current.json'
-_WEIGHTS = 'checkpoint sha256'  # entry of an export's identity
+_TRAINED_ON = 'cyclic_masks'  # in the message hub: SHA-256 of the weights whose masks are trained on
 
 
 @HOOKS.register_module()
@@ -50,8 +55,9 @@ class CyclicPseudoMaskHook(Hook):
     from the very next iteration: the data loader is built anew at its place, so that no worker has old masks in store.
 
     A checkpoint is saved before each renewal. A run that was killed in it resumes from there, makes the missing masks
-    with the same weights, and one that was killed later reads the masks of its iteration. In distributed runs each
-    process predicts its share with the weights and statistics of the first.
+    with the same weights, and one that was killed later reads the masks of its iteration, which its checkpoint names
+    by the weights that made them. In distributed runs each process predicts its share with the weights and statistics
+    of the first. The first image is tried before the training begins.
 
     Args:
         at: iterations after which masks are renewed, increasing; or
@@ -70,7 +76,8 @@ class CyclicPseudoMaskHook(Hook):
 
     Raises:
         ValueError: both or neither of ``at`` and ``epochs``, or numbers that do not increase; when the training starts,
-            a train dataset without a folder of masks.
+            a train dataset without masks, ``use_image_labels`` without a source, other points or masks than those of
+            the resumed run, or steps that cannot work on the first image.
         TypeError: when the training starts, another loop than :class:`ResumableIterBasedTrainLoop`, or a model that
             cannot be exported from.
         FileNotFoundError: when a run is resumed after a renewal whose masks are not in ``out_dir``.
@@ -93,7 +100,7 @@ class CyclicPseudoMaskHook(Hook):
         points = list(at or epochs or ())
         if bool(at) == bool(epochs) or points != sorted(set(points)) or points[0] <= 0:
             raise ValueError(f'CyclicPseudoMaskHook takes increasing numbers as at or as epochs, got {at} and {epochs}')
-        self.at = None if at is None else [int(point) for point in at]
+        self.at = None if at is None else _distinct([int(point) for point in at], at)
         self.epochs = epochs
         self.out_dir = None if out_dir is None else Path(out_dir)
         self.test_cfg = dict(test_cfg or {})
@@ -108,22 +115,29 @@ class CyclicPseudoMaskHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Check the settings, and bring a resumed run to the masks of its iteration."""
         self._check(runner)
-        check_views(self.test_cfg.get('views'))
+        check = check_views if isinstance(unwrap(runner.model), MultiViewEncoderDecoder) else check_weak_views
+        check(self.test_cfg.get('views'))
         self.out_dir = Path(runner.work_dir) / 'cyclic_masks' if self.out_dir is None else self.out_dir
         if self.at is None:
             loader = runner.train_dataloader
             epoch = len(loader.dataset) / (loader.batch_size * get_world_size())
-            self.at = [max(round(epoch * count), 1) for count in self.epochs]
+            self.at = _distinct([max(round(epoch * count), 1) for count in self.epochs], self.epochs)
         if (late := [point for point in self.at if point >= runner.max_iters]) and is_main_process():
             text = f'masks are not renewed at {late}: the training ends after {runner.max_iters} iterations'
             print_log(text, 'current', logging.WARNING)
         self._dataset_cfg = self._export_cfg(runner)
         self._dataset = DATASETS.build(deepcopy(self._dataset_cfg))
+        if self.test_cfg.get('use_image_labels') and 'image_labels' not in self._dataset.get_data_info(0):
+            raise ValueError('use_image_labels of CyclicPseudoMaskHook needs a source: dataset=dict(label_source=...)')
+        self._refuse_other_points(runner)
+        if runner.iter >= runner.max_iters:  # it was resumed at its end
+            return
+        self._try(runner)
         done = [point for point in self.at if point <= runner.iter]
         if done and done[-1] == runner.iter:
             self._renew(runner, runner.iter)
         elif done:
-            self._switch(runner, self._known_masks(done[-1]), runner.iter)
+            self._switch(runner, self._known_masks(runner, done[-1]), runner.iter)
         else:
             self._point_to(None)
 
@@ -133,8 +147,8 @@ class CyclicPseudoMaskHook(Hook):
         """Renew the masks where ``at`` says so and the training goes on."""
         iteration = runner.iter + 1
         if iteration in self.at and iteration < runner.max_iters:
-            if not _saves_checkpoint(runner):
-                _save_checkpoint(runner, iteration)
+            if not saves_checkpoint(runner):
+                save_checkpoint(runner, iteration)
             barrier()
             self._renew(runner, iteration)
 
@@ -154,6 +168,16 @@ class CyclicPseudoMaskHook(Hook):
                 'CyclicPseudoMaskHook needs train_dataloader.dataset.data_prefix.seg_map_path, the masks to start with'
             )
 
+    def _refuse_other_points(self, runner: Runner) -> None:
+        # Those of epochs change with the number of processes; the run would go back to its first masks.
+        pointer = self.out_dir / POINTER
+        if runner.iter and pointer.is_file():
+            last = json.loads(pointer.read_text(encoding='utf-8'))['iteration']
+            if last <= runner.iter and last not in self.at:
+                raise ValueError(
+                    f'masks were renewed at iteration {last}, which is none of {self.at}; set at as it was'
+                )
+
     def _export_cfg(self, runner: Runner) -> dict[str, Any]:
         """Config of the training images as they are predicted."""
         cfg = export_dataset_cfg(runner.cfg, 'train')
@@ -164,23 +188,39 @@ class CyclicPseudoMaskHook(Hook):
             cfg['pipeline'] = without_annotations(cfg['pipeline'])
         return cfg
 
+    def _round(self, iteration: int) -> tuple[int, Path]:
+        number = self.at.index(iteration) + 1
+        return number, self.out_dir / f'round-{number:04d}'
+
+    def _try(self, runner: Runner) -> None:
+        model = predicting_model(runner)
+        with predicting(model, self.test_cfg), labeling_with(model, self.labeler):
+            try:
+                try_first(model, self._dataset)
+            except ExportError as error:
+                raise ExportError(f'CyclicPseudoMaskHook: {error}') from error
+
     def _renew(self, runner: Runner, iteration: int) -> None:
         """Predict all masks, or those that an interrupted renewal left, and train on them from now on."""
-        number = self.at.index(iteration) + 1
-        folder = self.out_dir / f'round-{number:04d}'
-        model = _averaged(runner) or unwrap(runner.model)
-        with _predicting(model, self.test_cfg), labeling_with(model, self.labeler):
+        number, folder = self._round(iteration)
+        model = predicting_model(runner)
+        with predicting(model, self.test_cfg), labeling_with(model, self.labeler):
             weights = weights_sha256(model)
-            result = export_pseudo_labels(
-                model,
-                self._dataset,
-                folder,
-                self._source(runner, iteration, weights),
-                workers=self.workers,
-                overwrite=_is_of_other_weights(folder, weights),
-                progress=False,
-                **self.loading,
-            )
+            try:
+                result = export_pseudo_labels(
+                    model,
+                    self._dataset,
+                    folder,
+                    self._source(runner, iteration, weights),
+                    workers=self.workers,
+                    overwrite=is_of_other_weights(folder, weights),
+                    progress=False,
+                    **self.loading,
+                )
+            except ExportError as error:
+                advice = f'; remove {folder}, so that the masks are made anew' if error.overwrite else ''
+                raise ExportError(f'round {number} of masks in {folder}: {error.problem}{advice}') from error
+        runner.message_hub.update_info(_TRAINED_ON, weights)
         if result.manifest is not None:
             scores = ''.join(f', {name} {value}' for name, value in result.manifest['scores'].items())
             runner.logger.info(f'Renewed masks, round {number}: {result.masks}, {result.written} written{scores}')
@@ -189,21 +229,27 @@ class CyclicPseudoMaskHook(Hook):
 
     def _source(self, runner: Runner, iteration: int, weights: str) -> ExportSource:
         cfg = deepcopy(runner.cfg)
-        cfg.model.setdefault('test_cfg', {})
-        cfg.model.test_cfg.update(self.test_cfg)
+        cfg.model.test_cfg = {**(cfg.model.get('test_cfg') or {}), **self.test_cfg}
         own = cfg.model.get('pseudo_labeler')
         steps = self.steps if self.steps is not None else None if own is None else own['steps']
         source = ExportSource.of(cfg, 'train', steps, self._dataset_cfg, iteration=iteration)
         return replace(source, checkpoint_sha256=weights)
 
-    def _known_masks(self, iteration: int) -> Path:
-        """Folder of the masks of a finished renewal."""
-        number = self.at.index(iteration) + 1
-        folder = self.out_dir / f'round-{number:04d}'
+    def _known_masks(self, runner: Runner, iteration: int) -> Path:
+        """Folder of the masks of a finished renewal, those that the resumed run was trained on."""
+        number, folder = self._round(iteration)
         if not (folder / MANIFEST).is_file():
             raise FileNotFoundError(
                 f'the run was trained on the masks of round {number}, {folder} does not hold them; resume in its work '
                 f'dir, set out_dir of CyclicPseudoMaskHook, or resume from a checkpoint up to iteration {iteration}'
+            )
+        made_by = json.loads((folder / MANIFEST).read_text(encoding='utf-8'))['checkpoint']['sha256']
+        trained_on = runner.message_hub.runtime_info.get(_TRAINED_ON)
+        if trained_on is not None and trained_on != made_by:  # None: a checkpoint of before this was noted
+            raise ValueError(
+                f'{folder} holds masks of other weights than those that the run was trained on, as a run from an '
+                f'earlier checkpoint makes them; resume from a checkpoint up to iteration {iteration} or in another '
+                'work dir'
             )
         masks = folder / MASKS
         self._point_to(dict(round=number, iteration=iteration, masks=str(masks.relative_to(self.out_dir))))
@@ -231,56 +277,7 @@ class CyclicPseudoMaskHook(Hook):
             loop.dataloader_iterator = _InfiniteDataloaderIterator(loop.dataloader)
 
 
-def weights_sha256(model: nn.Module) -> str:
-    """Hexadecimal SHA-256 of the names and values of all weights and statistics of ``model``."""
-    digest = hashlib.sha256()
-    for name, value in model.state_dict().items():
-        digest.update(name.encode())
-        digest.update(value.detach().to('cpu').contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _averaged(runner: Runner) -> nn.Module | None:
-    """The running average of the model, where a hook keeps one."""
-    return next((hook.ema_model.module for hook in runner.hooks if isinstance(hook, EMAHook)), None)
-
-
-def _is_of_other_weights(folder: Path, weights: str) -> bool:
-    """Whether the masks in ``folder`` are those of another run or of a part of it that is trained again."""
-    answer = [False]
-    if is_main_process() and (folder / IDENTITY).is_file():
-        try:
-            answer = [json.loads((folder / IDENTITY).read_text(encoding='utf-8')).get(_WEIGHTS) != weights]
-        except (ValueError, AttributeError):
-            answer = [True]
-    broadcast_object_list(answer)
-    return answer[0]
-
-
-def _saves_checkpoint(runner: Runner) -> bool:
-    """Whether a hook has just saved this iteration."""
-    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch]
-    return any(hook.every_n_train_iters(runner, hook.interval, hook.save_begin) for hook in hooks)
-
-
-def _save_checkpoint(runner: Runner, iteration: int) -> None:
-    name = f'iter_{iteration}.pth'
-    runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
-    if is_main_process():
-        with replacing(Path(runner.work_dir) / 'last_checkpoint') as path:
-            path.write_text(str(Path(runner.work_dir) / name), encoding='utf-8')
-
-
-@contextmanager
-def _predicting(model: nn.Module, test_cfg: Mapping[str, Any]) -> Iterator[None]:
-    """Give ``model`` other settings of ``test_cfg``, and the statistics of the first process, inside the block."""
-    own, statistics = model.test_cfg, [(buffer, buffer.clone()) for buffer in model.buffers()]
-    model.test_cfg = type(own)({**own, **test_cfg})
-    try:
-        for buffer, _ in statistics:
-            broadcast(buffer)
-        yield
-    finally:
-        model.test_cfg = own
-        for buffer, before in statistics:
-            buffer.copy_(before)
+def _distinct(points: list[int], given: Sequence[float]) -> list[int]:
+    if len(set(points)) < len(points):
+        raise ValueError(f'CyclicPseudoMaskHook: {list(given)} are the iterations {points}, one of them twice')
+    return points
