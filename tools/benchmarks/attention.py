@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
 import torch
-from process_memory import peak, reset_peak
 from rich.console import Console
 from rich.table import Table
 from step_clock import now_on
@@ -24,23 +22,22 @@ CHOICES: dict[str, Sequence[int] | str] = {'none': (), 'last one': (-1,), 'last 
 
 @dataclass
 class Result:
-    """Seconds of each turn, and the most memory in bytes that a step took beyond what was there before."""
+    """Seconds of each turn, and the bytes that the forward pass keeps for the backward pass."""
 
     layers: str
+    memory: int
     seconds: list[float] = field(default_factory=list)
-    memory: list[int] = field(default_factory=list)
 
-    def entry(self, base: Result) -> dict[str, str | float | None]:
+    def entry(self, base: Result) -> dict[str, str | float | int]:
         """What goes into the JSON file."""
         seconds, reference = median(self.seconds), median(base.seconds)
-        memory = median(self.memory) if self.memory else None
         return dict(
             name=f'attention_{self.layers.replace(" ", "_")}',
             ours_s=seconds,
             reference_s=reference,
             ratio=reference / seconds,
-            memory_bytes=memory,
-            more_memory_bytes=memory - median(base.memory) if self.memory and base.memory else None,
+            memory_bytes=self.memory,
+            more_memory_bytes=self.memory - base.memory,
         )
 
 
@@ -52,31 +49,36 @@ def train_step(network: TokenViT, images: Tensor, layers: Sequence[int] | str) -
     network.zero_grad(set_to_none=True)
 
 
-def memory_of(step: object, device: torch.device) -> int | None:
-    """Most bytes that calling ``step`` takes beyond those in use, None where the system does not tell it."""
-    gc.collect()
-    if device.type == 'cuda':
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        step()
-        return torch.cuda.max_memory_allocated(device) - before
-    before = reset_peak()
-    step()
-    return None if before is None else peak() - before
+def kept_bytes(network: TokenViT, images: Tensor, layers: Sequence[int] | str) -> int:
+    """Bytes that the forward pass keeps for the backward pass, weights not counted.
+
+    Counted tensor by tensor: the resident size of a process says little, as the allocator does not give back what is freed.
+    """
+    weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
+    kept: dict[int, Tensor] = {}  # by address, and alive, so that no address is used twice
+
+    def note(tensor: Tensor) -> Tensor:
+        address = tensor.untyped_storage().data_ptr()
+        if address not in weights:
+            kept[address] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        encoded = network.encode(images, layers)
+    size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    del encoded
+    return size
 
 
 def measure(network: TokenViT, images: Tensor, repeat: int) -> list[Result]:
     """Steps of all choices in turn, every second turn backwards, after one turn of warm-up."""
-    results = [Result(name) for name in CHOICES]
+    results = [Result(name, kept_bytes(network, images, layers)) for name, layers in CHOICES.items()]
     for turn in range(-1, repeat):
         for result in results if turn % 2 else reversed(results):
             start = now_on(images.device)
-            used = memory_of(lambda name=result.layers: train_step(network, images, CHOICES[name]), images.device)
-            if turn < 0:
-                continue
-            result.seconds.append(now_on(images.device) - start)
-            if used is not None:
-                result.memory.append(used)
+            train_step(network, images, CHOICES[result.layers])
+            if turn >= 0:
+                result.seconds.append(now_on(images.device) - start)
     return results
 
 
@@ -110,15 +112,15 @@ def main(argv: list[str] | None = None) -> int:
     results = measure(network, images, args.repeat)
     entries = [result.entry(results[0]) for result in results]
     table = Table(caption=f'{args.arch}, {device}, {torch.get_num_threads()} threads, {args.batch} x 3 x {args.crop}²')
-    for column in ('layers', 'ms', 'slower %', 'MiB of a step', 'more MiB'):
+    for column in ('layers', 'ms', 'slower %', 'MiB kept', 'more MiB'):
         table.add_column(column, justify='right')
     for result, entry in zip(results, entries):
-        sizes = (entry['memory_bytes'], entry['more_memory_bytes'])
         table.add_row(
             result.layers,
             f'{1e3 * entry["ours_s"]:.0f}',
             f'{100 * (1 / entry["ratio"] - 1):.0f}',
-            *('-' if size is None else f'{size / 2**20:.0f}' for size in sizes),
+            f'{entry["memory_bytes"] / 2**20:.0f}',
+            f'{entry["more_memory_bytes"] / 2**20:.0f}',
         )
     Console(width=None if sys.stdout.isatty() else 120).print(table)
     if args.json:
