@@ -52,7 +52,7 @@ def train_step(network: TokenViT, images: Tensor, layers: Sequence[int] | str) -
 def kept_bytes(network: TokenViT, images: Tensor, layers: Sequence[int] | str) -> int:
     """Bytes that the forward pass keeps for the backward pass, weights not counted.
 
-    Counted tensor by tensor: the resident size of a process says little, as the allocator does not give back what is freed.
+    Counted tensor by tensor: the resident size of a process says little, as the allocator keeps what is freed.
     """
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     kept: dict[int, Tensor] = {}  # by address, and alive, so that no address is used twice
