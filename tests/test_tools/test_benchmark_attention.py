@@ -20,6 +20,9 @@ def test_every_choice_of_layers_takes_a_step(tool, tmp_path, capsys):
     assert set(entries) == {'attention_none', 'attention_last_one', 'attention_last_two', 'attention_all'}
     assert all(entry['ours_s'] > 0 for entry in entries.values())
     assert entries['attention_none']['ratio'] == 1
+    more = {name: entry['more_memory_bytes'] for name, entry in entries.items()}
+    assert more['attention_none'] == 0
+    assert more['attention_all'] == 2 * more['attention_last_one'] > 0, 'each of the two blocks pays for its own'
     assert 'slower %' in capsys.readouterr().out
 
 
