@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import itertools
+import os
 from functools import cache
 from pathlib import Path
 
@@ -39,12 +40,13 @@ _NUMBER = itertools.count()
 
 
 def load_config(path: str | Path) -> Config:
-    """The config at ``path`` as it is in the file, to change at will; no file is read twice."""
-    return copy.deepcopy(_parsed(Path(path)))
+    """The config at ``path`` as it is in the file, to change at will; no file is read twice for the same variables."""
+    variables = tuple(sorted(item for item in os.environ.items() if item[0].startswith('MMWSSS_')))
+    return copy.deepcopy(_parsed(Path(path), variables))
 
 
 @cache
-def _parsed(path: Path) -> Config:
+def _parsed(path: Path, variables: tuple[tuple[str, str], ...]) -> Config:
     cfg = Config.fromfile(path)
     # A runner writes its config many times, and to lay it out takes longer than a tiny training. Config.fromfile loses
     # this setting.
