@@ -1,19 +1,10 @@
-# Training samples for the second training of PMM, beside shapes_144_multiscale.py: crops of several scales whose labels follow
-# stored maps of the first training: tools/generate_pseudo_labels.py with --maps --steps pmm_heat. MMWSSS_HEAT_MAPS names their folder
-# maps/.
+# Training samples for the second training of PMM, beside shapes_144_multiscale.py: crops as in
+# voc12aug_448_multicrop.py, of fewer scales.
+_base_ = './voc12aug_448_multicrop.py'
 multi_crop_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(
-        type='MultiCropSample',
-        maps_dir='{{$MMWSSS_HEAT_MAPS:work_dirs/heat/maps}}',
-        scales=(1.0, 1.25, 1.5, 2.0),
-        crop_size=144,
-        stride=96,
-    ),
-    dict(type='RandomFlip', prob=0.5),
-    dict(type='mmpretrain.NumpyToPIL', to_rgb=True),
-    dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1),
-    dict(type='mmpretrain.PILToNumpy', to_bgr=True),
+    dict(_base_.multi_crop_pipeline[1], scales=(1.0, 1.25, 1.5, 2.0), crop_size=144, stride=96),
+    *_base_.multi_crop_pipeline[2:6],  # flip and jitter of colours
     dict(type='Resize', scale=(144, 144), keep_ratio=False, backend='pillow'),
     dict(type='PackWeakInputs'),
 ]

@@ -1,24 +1,11 @@
 # VOC 2012 as in voc12aug_384.py, for SEAM: a random length of the longer side, jitter of colours, tests on the image as it is.
-_base_ = './voc12aug_384.py'
+_base_ = ['./voc12aug_384.py', './multiscale_steps.py']
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    # Longer side 448 to 768.
-    dict(
-        type='RandomResize',
-        scale=(768, 768),
-        ratio_range=(448 / 768, 1.0),
-        keep_ratio=True,
-        resize_type='Resize',
-        backend='pillow',
-        interpolation='bicubic',
-    ),
+    dict(_base_.multiscale_steps.resize, scale=(768, 768), ratio_range=(448 / 768, 1.0)),  # longer side 448 to 768
     dict(type='RandomFlip', prob=0.5),
-    dict(type='mmpretrain.NumpyToPIL', to_rgb=True),
-    dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1),
-    dict(type='mmpretrain.PILToNumpy', to_bgr=True),
-    dict(
-        type='RandomPadCrop', size=448, pad_val=(104, 116, 124)
-    ),  # the mean colour in whole numbers, almost 0 normalised
+    *_base_.multiscale_steps.jitter,
+    dict(_base_.multiscale_steps.crop, size=448),
     dict(type='PackWeakInputs'),
 ]
 test_pipeline = [

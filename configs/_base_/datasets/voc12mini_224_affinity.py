@@ -1,27 +1,16 @@
-# The small VOC benchmark with labels of cells from two exports of maps, made with --maps --steps psa_low and psa_high.
-# MMWSSS_AFFINITY_LOW and MMWSSS_AFFINITY_HIGH name their folders maps/. True masks are not read.
+# The small VOC benchmark with labels of cells from two exports of maps, as in voc12aug_448_affinity.py.
+_base_ = './voc12aug_448_affinity.py'
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    dict(
-        type='LoadAffinityLabels',
-        low='{{$MMWSSS_AFFINITY_LOW:work_dirs/affinity_low/maps}}',
-        high='{{$MMWSSS_AFFINITY_HIGH:work_dirs/affinity_high/maps}}',
-        crop_size=224,
-    ),
+    dict(_base_.train_pipeline[1], crop_size=224),
     dict(type='PackSegInputs'),
 ]
 train_dataloader = dict(
     batch_size=16,  # x 1 GPU
     num_workers=2,
-    persistent_workers=True,
-    drop_last=True,
-    sampler=dict(type='ResumableInfiniteSampler', shuffle=True),
     dataset=dict(
-        type='WeakVOCDataset',
         data_root='{{$MMWSSS_BENCH_DIR:../shared}}/data/voc12_mini',
         ann_file='ImageSets/Segmentation/train.txt',
-        data_prefix=dict(seg_map_path=None),
-        label_source=None,
         pipeline=train_pipeline,
     ),
 )

@@ -1,24 +1,11 @@
 # The small VOC benchmark as in voc12mini_224.py, for SEAM: a random length of the longer side, jitter of colours, tests on the squashed image.
-_base_ = './voc12mini_224.py'
+_base_ = ['./voc12mini_224.py', './multiscale_steps.py']
 train_pipeline = [
     dict(type='LoadImageFromFile'),
-    # Longer side 224 to 384.
-    dict(
-        type='RandomResize',
-        scale=(384, 384),
-        ratio_range=(224 / 384, 1.0),
-        keep_ratio=True,
-        resize_type='Resize',
-        backend='pillow',
-        interpolation='bicubic',
-    ),
+    dict(_base_.multiscale_steps.resize, scale=(384, 384), ratio_range=(224 / 384, 1.0)),  # longer side 224 to 384
     dict(type='RandomFlip', prob=0.5),
-    dict(type='mmpretrain.NumpyToPIL', to_rgb=True),
-    dict(type='mmpretrain.torchvision/ColorJitter', brightness=0.3, contrast=0.3, saturation=0.3, hue=0.1),
-    dict(type='mmpretrain.PILToNumpy', to_bgr=True),
-    dict(
-        type='RandomPadCrop', size=224, pad_val=(104, 116, 124)
-    ),  # the mean colour in whole numbers, almost 0 normalised
+    *_base_.multiscale_steps.jitter,
+    dict(_base_.multiscale_steps.crop, size=224),
     dict(type='PackWeakInputs'),
 ]
 test_pipeline = [
