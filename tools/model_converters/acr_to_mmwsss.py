@@ -1,31 +1,15 @@
 """Convert a released checkpoint of ACR (.pth) into a checkpoint that our configs load."""
 
-import argparse
-import os
 import sys
 
-import torch
-
 import mmwsss  # noqa: F401  (first, it closes version gaps)
+from mmwsss.apis.converting import convert_command
 from mmwsss.models.utils.acr_weights import convert_acr, read_acr_checkpoint
-from mmwsss.utils.files import replacing
 
 
 def main() -> int:
     """Convert; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('source', help='.pth file of the official training')
-    parser.add_argument('target', help='.pth file to write')
-    args = parser.parse_args()
-    try:
-        state = convert_acr(read_acr_checkpoint(args.source))
-    except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
-    with replacing(args.target) as partial:
-        torch.save(dict(state_dict=state, meta=dict(source=os.path.basename(args.source))), partial)
-    print(f'{len(state)} tensors written to {args.target}')
-    return 0
+    return convert_command(__doc__, lambda path: convert_acr(read_acr_checkpoint(path)))
 
 
 if __name__ == '__main__':
