@@ -66,3 +66,21 @@ def load_tool() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture
+def load_converter(
+    load_tool: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Callable[..., int]]:
+    """The command of a converter by its name, to call with what follows the name; returns the exit status."""
+
+    def load(name: str) -> Callable[..., int]:
+        tool = load_tool(f'model_converters/{name}')
+
+        def run(*args: object) -> int:
+            monkeypatch.setattr('sys.argv', ['converter', *map(str, args)])
+            return tool.main()
+
+        return run
+
+    return load

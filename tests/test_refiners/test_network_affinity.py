@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmwsss.pseudo_labels.labeler import LabelState, PseudoLabeler
 from mmwsss.refiners import NetworkAffinity, RandomWalk, random_walk
 from mmwsss.refiners.cells import pool_to_cells, spread_cells
+from mmwsss.refiners.network_affinity import normalised
 from mmwsss.registry import MODELS, TASK_UTILS
 
 MEAN, STD = (120.0, 110.0, 100.0), (60.0, 50.0, 40.0)
@@ -76,6 +77,15 @@ def test_network_and_colours_see_the_channels_of_the_training(files):
     with torch.no_grad():
         expected, _ = model.affinity_matrix(trained_on)
     torch.testing.assert_close(NetworkAffinity(config, checkpoint)(images, 4).to_dense(), expected.to_dense())
+
+
+@pytest.mark.parametrize('bgr_to_rgb', [True, False])
+def test_images_are_prepared_as_for_the_training(bgr_to_rgb):
+    preprocessor = dict(type='WeakSegDataPreProcessor', mean=MEAN, std=STD, bgr_to_rgb=bgr_to_rgb)
+    model = MODELS.build(model_config(data_preprocessor=preprocessor))
+    images, _ = draw((28, 32))
+    expected = model.data_preprocessor(dict(inputs=list(images.flip(1))))['inputs']  # files are BGR
+    torch.testing.assert_close(normalised(model, images), expected)
 
 
 def test_works_in_a_chain_and_in_threads(files):

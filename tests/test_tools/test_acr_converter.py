@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -68,14 +67,8 @@ def official_state(model: ACR) -> dict[str, Tensor]:
 
 
 @pytest.fixture
-def convert(load_tool: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    tool = load_tool('model_converters/acr_to_mmwsss')
-
-    def run(*args: object) -> int:
-        monkeypatch.setattr('sys.argv', ['converter', *map(str, args)])
-        return tool.main()
-
-    return run
+def convert(load_converter: Callable[[str], Callable[..., int]]) -> Callable[..., int]:
+    return load_converter('acr_to_mmwsss')
 
 
 @pytest.mark.parametrize('kind', STEMS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -44,14 +43,8 @@ def official_state() -> dict[str, Tensor]:
 
 
 @pytest.fixture
-def convert(load_tool: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    tool = load_tool('model_converters/cosa_to_mmwsss')
-
-    def run(*args: object) -> int:
-        monkeypatch.setattr('sys.argv', ['converter', *map(str, args)])
-        return tool.main()
-
-    return run
+def convert(load_converter: Callable[[str], Callable[..., int]]) -> Callable[..., int]:
+    return load_converter('cosa_to_mmwsss')
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
@@ -61,14 +60,8 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 @pytest.fixture
-def convert(case: Case, load_tool: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    tool = load_tool(f'model_converters/{case.tool}')
-
-    def run(*args: object) -> int:
-        monkeypatch.setattr('sys.argv', ['converter', *map(str, args)])
-        return tool.main()
-
-    return run
+def convert(case: Case, load_converter: Callable[[str], Callable[..., int]]) -> Callable[..., int]:
+    return load_converter(case.tool)
 
 
 def network(case: Case, kind: str, seed: int) -> nn.Module:
