@@ -137,6 +137,7 @@ def test_image_labels_and_the_average_of_the_weights(make_config, tmp_path) -> N
 
 def _train_until_killed(cfg: Config, masks: int) -> None:
     """Train and die by SIGKILL in the middle of the renewal, after so many masks."""
+    torch.set_num_threads(1)  # a fork's thread pool is made anew: here, not by the first of many threads
     write, written = export.write_palette_png, []
 
     def count(*args: Any) -> None:
