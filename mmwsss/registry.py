@@ -43,6 +43,7 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(
     'mmseg.engine.optimizers',
     'mmwsss.engine',
 )
+OPTIMIZERS = _child('optimizer', mmseg_registry.OPTIMIZERS, 'mmseg.engine.optimizers', 'mmwsss.engine')
 OPTIM_WRAPPERS = _child('optim_wrapper', mmseg_registry.OPTIM_WRAPPERS, 'mmwsss.engine')
 PARAM_SCHEDULERS = _child(
     'parameter scheduler', mmseg_registry.PARAM_SCHEDULERS, 'mmseg.engine.schedulers', 'mmwsss.engine'
@@ -55,7 +56,6 @@ RUNNERS = _child('runner', mmseg_registry.RUNNERS)
 RUNNER_CONSTRUCTORS = _child('runner constructor', mmseg_registry.RUNNER_CONSTRUCTORS)
 MODEL_WRAPPERS = _child('model_wrapper', mmseg_registry.MODEL_WRAPPERS)
 WEIGHT_INITIALIZERS = _child('weight initializer', mmseg_registry.WEIGHT_INITIALIZERS)
-OPTIMIZERS = _child('optimizer', mmseg_registry.OPTIMIZERS, 'mmseg.engine.optimizers')
 EVALUATOR = _child('evaluator', mmseg_registry.EVALUATOR)
 VISBACKENDS = _child('vis_backend', mmseg_registry.VISBACKENDS)
 LOG_PROCESSORS = _child('log_processor', mmseg_registry.LOG_PROCESSORS)

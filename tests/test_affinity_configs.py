@@ -9,22 +9,16 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-from pmm_cases import AFFINITY_TRAINED
+from pmm_cases import AFFINITY_TRAINED, labels_step, write_exports
 from tiny_configs import CONFIGS, REPOSITORY, classes_of, load_config, write_data
 
 from mmwsss.models.backbones.token_vit import ARCHITECTURES
 from mmwsss.pseudo_labels.labeler import LabelState, PseudoLabeler
-from mmwsss.pseudo_labels.stored_maps import maps_path, write_maps
-from mmwsss.registry import DATASETS, MODELS
+from mmwsss.registry import MODELS
 
 PATHS = sorted((CONFIGS / 'pmm').glob('affinity_*.py'))
 RECIPES = CONFIGS / '_base_' / 'pseudo_labels'
 WIDTH, CROP = 16, 48
-
-
-def labels_step(cfg: Config) -> Config:
-    (step,) = (step for step in cfg.train_dataloader.dataset.pipeline if step.type == 'LoadAffinityLabels')
-    return step
 
 
 def test_there_are_affinity_configs() -> None:
@@ -74,19 +68,6 @@ def test_both_exports_differ_in_the_exponent_only() -> None:
     low, high = (load_config(RECIPES / f'psa_{name}.py').pseudo_labeler.steps for name in ('low', 'high'))
     changed = [(a, b) for a, b in zip(low, high) if a != b]
     assert changed == [(dict(type='AddBackground', power=4.0), dict(type='AddBackground', power=32.0))]
-
-
-def write_exports(cfg: Config, root: Path) -> None:
-    """Two exports of every image of ``cfg``: the left half is of class 1, the background wins in ``high`` only."""
-    step = labels_step(cfg)
-    for name, strength in (('low', 0.2), ('high', 0.7)):
-        step[name] = str(root / name)
-        dataset = DATASETS.build({**cfg.train_dataloader.dataset, 'pipeline': [dict(type='LoadImageFromFile')]})
-        for item in dataset:
-            maps = torch.zeros(2, *item['img'].shape[:2])
-            maps[0] = strength
-            maps[1, :, : maps.shape[2] // 2] = 1.0
-            write_maps(maps_path(step[name], item['img_id']), maps, torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize('path', AFFINITY_TRAINED, ids=lambda path: path.stem)

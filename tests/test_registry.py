@@ -31,7 +31,7 @@ def test_registry_is_child_of_mmseg(name):
         ('METRICS', 'IoUMetric', 'mmseg'),
         ('TRANSFORMS', 'PackSegInputs', 'mmseg'),
         ('DATASETS', 'PascalVOCDataset', 'mmseg'),
-        ('HOOKS', 'CheckpointHook', 'mmengine'),
+        ('HOOKS', 'LoggerHook', 'mmengine'),
         ('MODELS', 'mmpretrain.VisionTransformer', 'mmpretrain'),
     ],
 )

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from cyclic_cases import (
     IMAGES,
     LENGTH,
@@ -33,9 +32,10 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
+from processes import start_ranks
 from tiny_configs import write_data
 
-from mmwsss.apis import launch
+from mmwsss.apis.checkpoints import latest_checkpoint
 from mmwsss.engine.hooks import CyclicPseudoMaskHook
 from mmwsss.engine.hooks.cyclic_rounds import weights_sha256
 from mmwsss.pseudo_labels import export
@@ -170,7 +170,7 @@ def test_killed_in_a_renewal_and_later(make_config, tmp_path: Path, ema: bool) -
     assert json.loads(pointer.read_text())['round'] == 1
     left = {path.name: path.stat().st_mtime_ns for path in (folder / 'masks').glob('*.png')}
     assert len(left) == 3
-    assert launch.latest_checkpoint(tmp_path / 'killed').endswith('iter_3.pth')
+    assert latest_checkpoint(tmp_path / 'killed').endswith('iter_3.pth')
 
     resumed = train(config('killed'), resume=True)
     assert json.loads(pointer.read_text())['round'] == 2
@@ -210,18 +210,13 @@ def test_resuming_without_the_masks_is_an_error(make_config, renewed, tmp_path: 
         train(make_config('run'), resume=True)
 
 
-def _rank(rank: int, world_size: int, cfg: Config, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(LOCAL_RANK=str(rank), RANK=str(rank), WORLD_SIZE=str(world_size))
-    dist.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=world_size)
+def _rank(rank: int, cfg: Config) -> dict[str, Any]:
     cfg.launcher = 'pytorch'
     cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', broadcast_buffers=False, device_ids=None)
-    cfg.train_dataloader.batch_size = 4 // world_size
+    cfg.train_dataloader.batch_size = 4 // 2
     runner = train(cfg)
     seen = {i: sorted(masks) for i, masks in hook_of(runner, MasksSeenHook).seen.items()}
-    torch.save(dict(weights=runner.model.module.state_dict(), seen=seen), f'{folder}/rank_{rank}.pth')
-    dist.barrier()
-    os._exit(0)  # without the teardown, in which threads of the group may abort
+    return dict(weights=runner.model.module.state_dict(), seen=seen)
 
 
 def test_two_processes_equal_one(make_config, tmp_path: Path) -> None:
@@ -232,14 +227,7 @@ def test_two_processes_equal_one(make_config, tmp_path: Path) -> None:
         return cfg
 
     alone = train(config('alone'))
-    context = multiprocessing.get_context('fork')
-    ranks = [context.Process(target=_rank, args=(rank, 2, config('two'), str(tmp_path))) for rank in range(2)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(120)
-    assert [process.exitcode for process in ranks] == [0, 0]
-    found = [torch.load(tmp_path / f'rank_{rank}.pth', weights_only=True) for rank in range(2)]
+    found = start_ranks(_rank, 2, tmp_path, config('two'))
     seen = {i: sorted(masks) for i, masks in hook_of(alone, MasksSeenHook).seen.items()}
     assert {i: sorted(found[0]['seen'][i] + found[1]['seen'][i]) for i in seen} == seen
     manifest = json.loads((round_of('two', tmp_path) / 'manifest.json').read_text())

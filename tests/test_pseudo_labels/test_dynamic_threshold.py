@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 import torch.nn.functional as F
+from processes import start_ranks
 from torch import Tensor
 
 from mmwsss.pseudo_labels import FixedThreshold, SearchedThreshold, search_thresholds
@@ -204,9 +203,7 @@ def test_maps_that_do_not_fit() -> None:
     assert SearchedThreshold(0.7, 0.25, rows=3, size=50).queue.shape == (3, 9)
 
 
-def _rank(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group('gloo', init_method=f'file://{folder}/init', rank=rank, world_size=2)
+def _rank(rank: int) -> list[dict[str, Tensor]]:
     torch.manual_seed(rank)  # of which the noise comes
     settings = (dict(start='empty', gather=True), dict(start='empty'), dict(start='noise', gather=True))
     thresholds = [make(rows=7, **each) for each in settings]
@@ -214,14 +211,11 @@ def _rank(rank: int, folder: str) -> None:
         half = make_maps(call, batch=4)[2 * rank : 2 * rank + 2]
         for threshold in thresholds[: 2 if call else 3]:  # one call leaves most of the noise in the buffer
             threshold(half)
-    torch.save([threshold.state_dict() for threshold in thresholds], f'{folder}/rank_{rank}.pth')
-    dist.barrier()
-    dist.destroy_process_group()
+    return [threshold.state_dict() for threshold in thresholds]
 
 
 def test_two_processes_that_gather_equal_one(tmp_path: Path) -> None:
-    mp.spawn(_rank, args=(str(tmp_path),), nprocs=2)
-    ranks = [torch.load(tmp_path / f'rank_{rank}.pth', weights_only=True) for rank in range(2)]
+    ranks = start_ranks(_rank, 2, tmp_path)
     one = make(start='empty', rows=7, gather=True)
     for call in range(3):
         one(make_maps(call, batch=4))
