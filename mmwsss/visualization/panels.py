@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mmwsss.utils.files import replacing
+
 WHITE = (255, 255, 255)
 INK = (30, 30, 30)
 IGNORED = (211, 211, 211)
@@ -123,16 +125,10 @@ def save_png(path: str | os.PathLike, array: np.ndarray) -> Path:
         ValueError: ``array`` is no such picture.
     """
     _check_image(array)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     _, data = cv2.imencode('.png', np.ascontiguousarray(array[..., ::-1]))
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(data.tobytes())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return Path(path)
 
 
 def _check_image(image: np.ndarray) -> None:

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.structures import PixelData
+from mmengine.visualization import Visualizer
+from mmengine.visualization.vis_backend import BaseVisBackend
 from mmseg.structures import SegDataSample
 
 from mmwsss.engine.hooks import panel_hook
@@ -19,7 +21,12 @@ META = {'classes': ('background', 'cat', 'dog'), 'palette': [[0, 0, 0], [200, 0,
 def runner(tmp_path):
     loop = SimpleNamespace(dataloader=SimpleNamespace(dataset=SimpleNamespace(metainfo=META)))
     return SimpleNamespace(
-        test_loop=loop, val_loop=loop, log_dir=str(tmp_path / 'log'), iter=20, logger=logging.getLogger('panels')
+        test_loop=loop,
+        val_loop=loop,
+        log_dir=str(tmp_path / 'log'),
+        iter=20,
+        logger=logging.getLogger('panels'),
+        visualizer=Visualizer(vis_backends=[dict(type='LocalVisBackend')], save_dir=str(tmp_path)),
     )
 
 
@@ -35,6 +42,20 @@ def samples(tmp_path):
         sample.image_labels = torch.tensor([1.0, 0.0])
         result.append(sample)
     return result
+
+
+class OtherBackend(BaseVisBackend):
+    """Stands for TensorBoard and the like."""
+
+    def __init__(self, save_dir: str) -> None:
+        super().__init__(save_dir)
+        self.pictures = {}
+
+    experiment = None
+    _init_env = add_config = add_scalar = add_scalars = None
+
+    def add_image(self, name, image, step=0):
+        self.pictures[name, step] = image
 
 
 def run_test(hook, runner, samples):
@@ -88,3 +109,18 @@ def test_missing_palette_is_named(runner, samples):
     runner.test_loop.dataloader.dataset.metainfo = {'classes': META['classes']}
     with pytest.raises(ValueError, match='"palette"'):
         run_test(PanelHook(), runner, samples)
+
+
+def test_other_backends_get_the_panels(runner, samples, tmp_path):
+    backends = [dict(type='LocalVisBackend'), dict(type=OtherBackend)]
+    runner.visualizer = Visualizer(vis_backends=backends, save_dir=str(tmp_path / 'vis'))
+    hook = PanelHook(num_images=2, overview_rows=2, val_interval=1)
+    run_val(hook, runner, samples)
+    other = runner.visualizer.get_backend('OtherBackend')
+    names = ['val_panels/000_image0', 'val_panels/001_image1', 'val_panels/overview']
+    assert sorted(other.pictures) == [(name, 20) for name in names]
+    written = panel_hook.mmcv.imread(str(tmp_path / 'log/panels/val_000020/overview.png'), channel_order='rgb')
+    assert np.array_equal(other.pictures['val_panels/overview', 20], written)
+    run_test(hook, runner, samples)
+    assert ('panels/overview', 20) in other.pictures
+    assert not list((tmp_path / 'vis').rglob('*.png'))  # the local backend would write each picture twice

@@ -11,6 +11,7 @@ import numpy as np
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from mmengine.visualization import LocalVisBackend
 from mmseg.structures import SegDataSample
 
 from mmwsss.registry import HOOKS
@@ -23,6 +24,9 @@ class PanelHook(Hook):
 
     Files are ``<out_dir>/<number>_<image name>.png`` and ``<out_dir>/overview.png``, those of a validation lie in
     ``<out_dir>/val_<iteration>``. In distributed runs only the main process draws, from its own share of the images.
+    Every other backend of the visualizer than the local one (TensorBoard, Weights & Biases) gets the same pictures as
+    ``panels/<number>_<image name>`` and ``panels/overview`` of a test, ``val_panels/...`` of a validation, at the
+    iteration of the training.
 
     Args:
         out_dir: folder for the pictures, by default ``panels`` in the log folder of the run.
@@ -71,7 +75,7 @@ class PanelHook(Hook):
         outputs: Sequence[SegDataSample] | None = None,
     ) -> None:
         """Draw the samples of the batch that are among the first ``num_images``."""
-        self._draw(outputs, runner.test_loop.dataloader.dataset.metainfo, self._folder(runner))
+        self._draw(runner, outputs, runner.test_loop.dataloader.dataset.metainfo, self._folder(runner), 'panels')
 
     def after_val_iter(
         self,
@@ -82,16 +86,17 @@ class PanelHook(Hook):
     ) -> None:
         """Like :meth:`after_test_iter`, in the validations that are to be drawn."""
         if self._draws_validation():
-            self._draw(outputs, runner.val_loop.dataloader.dataset.metainfo, self._val_folder(runner))
+            metainfo = runner.val_loop.dataloader.dataset.metainfo
+            self._draw(runner, outputs, metainfo, self._val_folder(runner), 'val_panels')
 
     def after_test_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write ``overview.png``."""
-        self._finish(runner, self._folder(runner))
+        self._finish(runner, self._folder(runner), 'panels')
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Write ``overview.png`` of a validation that was drawn."""
         if self._draws_validation():
-            self._finish(runner, self._val_folder(runner))
+            self._finish(runner, self._val_folder(runner), 'val_panels')
 
     def _draws_validation(self) -> bool:
         return self.val_interval > 0 and self._num_validations % self.val_interval == 0
@@ -106,21 +111,29 @@ class PanelHook(Hook):
     def _val_folder(self, runner: Runner) -> Path:
         return self._folder(runner) / f'val_{runner.iter:06d}'
 
-    def _draw(self, outputs: Sequence[SegDataSample] | None, metainfo: Mapping, folder: Path) -> None:
+    def _draw(
+        self, runner: Runner, outputs: Sequence[SegDataSample] | None, metainfo: Mapping, folder: Path, group: str
+    ) -> None:
         if not is_main_process():
             return
         for sample in (outputs or [])[: self.num_images - self._num_drawn]:
             panel = panel_of_sample(sample, metainfo, self.max_maps, self.ignore_index)
-            save_png(folder / f'{self._num_drawn:03d}_{Path(sample.img_path).stem}.png', panel)
+            self._save(runner, folder, group, f'{self._num_drawn:03d}_{Path(sample.img_path).stem}', panel)
             self._num_drawn += 1
             if len(self._panels) < self.overview_rows:
                 self._panels.append(panel)
 
-    def _finish(self, runner: Runner, folder: Path) -> None:
+    def _finish(self, runner: Runner, folder: Path, group: str) -> None:
         if self._panels:
-            save_png(folder / 'overview.png', montage(self._panels))
+            self._save(runner, folder, group, 'overview', montage(self._panels))
             runner.logger.info(f'PanelHook: {self._num_drawn} panels in {folder}')
         self._restart()
+
+    def _save(self, runner: Runner, folder: Path, group: str, name: str, picture: np.ndarray) -> None:
+        save_png(folder / f'{name}.png', picture)
+        for backend in runner.visualizer._vis_backends.values():
+            if not isinstance(backend, LocalVisBackend):  # it would write the same file once more
+                backend.add_image(f'{group}/{name}', picture, step=runner.iter)
 
 
 def panel_of_sample(sample: SegDataSample, metainfo: Mapping, max_maps: int, ignore_index: int) -> np.ndarray:

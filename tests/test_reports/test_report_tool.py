@@ -1,0 +1,130 @@
+"""The command of the report, end to end on tiny networks."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.registry import DefaultScope
+from PIL import Image
+from tiny_configs import CONFIGS, tiny_config, write_data
+
+from mmwsss.apis.errors import UsageError
+from mmwsss.evaluation.confusion import confusion_matrix, iou_from_confusion
+from mmwsss.registry import MODELS
+from mmwsss.reports.cli import main
+
+NAMES = ('vitpcm_shapes', 'fullysup_voc12mini')
+
+
+@pytest.fixture(scope='module')
+def written(tmp_path_factory) -> Path:
+    """A work dir with config and checkpoint of each tiny network."""
+    folder = tmp_path_factory.mktemp('report')
+    for name in NAMES:
+        kind = 'ShapesDataset' if 'shapes' in name else 'WeakVOCDataset'
+        cfg = tiny_config(CONFIGS / f'{name}.py', write_data(folder, kind), folder / 'runs')
+        torch.manual_seed(0)
+        with DefaultScope.overwrite_default_scope('mmwsss'):
+            model = MODELS.build(cfg.model)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+        (folder / name).mkdir()
+        cfg.dump(folder / name / f'{name}.py')
+        torch.save({'state_dict': model.state_dict(), 'meta': {}}, folder / name / 'iter_2.pth')
+        (folder / name / 'last_checkpoint').write_text(str(folder / name / 'iter_2.pth'))
+    return folder
+
+
+def data_of(path):
+    page = path.read_text(encoding='utf-8')
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_checkpoint_is_run_once_and_scores_are_those_of_the_test(written, tmp_path, capsys):
+    folder, out = written / 'vitpcm_shapes', tmp_path / 'page.html'
+    main([str(folder), '--out', str(out)])
+    record = json.loads((folder / 'report' / 'val' / 'evaluation.json').read_text())
+    assert record['protocol'] == 'single scale; image labels used for: maps, pseudo'
+    for kind, score in (('prediction', 'seg_mIoU'), ('pseudo', 'pseudo_mIoU+tags')):
+        _, miou = iou_from_confusion(torch.tensor(record['confusion'][kind]))
+        assert record['scores'][score] == pytest.approx(100 * float(miou), abs=0.006)
+    assert set(record['curves']) == {'maps+tags', 'pseudo+tags'}
+    data = data_of(out)
+    assert all(
+        set(image['runs'][0]['pictures']) == {'maps', 'pseudo', 'prediction'} for image in data['gallery']['images']
+    )
+    first = out.read_bytes()
+    capsys.readouterr()
+    main([str(folder), '--out', str(out)])
+    assert 'evaluation of val read from' in capsys.readouterr().out
+    assert out.read_bytes() == first
+    assert [path.name for path in tmp_path.iterdir()] == ['page.html']
+
+
+def test_another_checkpoint_is_evaluated_again(written, tmp_path):
+    folder = written / 'vitpcm_shapes'
+    weights = torch.load(folder / 'iter_2.pth', weights_only=True)
+    weights['state_dict'] = {name: value * 1.5 for name, value in weights['state_dict'].items()}
+    torch.save(weights, tmp_path / 'other.pth')
+    main([str(folder), '--checkpoint', str(tmp_path / 'other.pth'), '--out', str(tmp_path / 'page.html')])
+    assert json.loads((folder / 'report' / 'val' / 'evaluation.json').read_text())['source'] == 'other.pth'
+
+
+def test_network_without_maps(written):
+    folder = written / 'fullysup_voc12mini'
+    main([str(folder), '--images', '1'])
+    page = folder / 'report.html'
+    assert len(data_of(page)['gallery']['images']) == 1
+    assert 'no maps and pseudo masks: iter_2.pth makes none' in page.read_text()
+    assert 'no maps to put thresholds on' in page.read_text()
+
+
+def test_stored_masks_need_no_checkpoint(written, tmp_path):
+    folder, masks = written / 'vitpcm_shapes', tmp_path / 'masks'
+    masks.mkdir()
+    main([str(folder), '--out', str(tmp_path / 'a.html')])
+    record = json.loads((folder / 'report' / 'val' / 'evaluation.json').read_text())
+    total = 0
+    for image in record['images']:
+        mask = np.zeros(image['size'], dtype=np.uint8)
+        mask[: image['size'][0] // 2] = 1
+        Image.fromarray(mask).save(masks / f'{image["name"]}.png')
+        (truth_path,) = written.rglob(f'SegmentationClass/{image["name"]}.png')
+        truth = torch.from_numpy(np.array(Image.open(truth_path)).astype(np.int64))
+        total = total + confusion_matrix(torch.from_numpy(mask.astype(np.int64)), truth, len(record['classes']), 255)
+    main([str(folder), '--predictions', str(masks), '--out', str(tmp_path / 'b.html')])
+    stored = json.loads((folder / 'report' / 'val' / 'evaluation.json').read_text())
+    assert stored['confusion'] == {'prediction': total.tolist()}
+    assert 'how they were made is not recorded' in (tmp_path / 'b.html').read_text()
+    next(masks.iterdir()).unlink()
+    with pytest.raises(UsageError, match='--predictions: 1 masks are missing, the first is'):
+        main([str(folder), '--predictions', str(masks), '--out', str(tmp_path / 'b.html')])
+
+
+def test_mistakes_come_before_work(written, tmp_path):
+    folder = str(written / 'vitpcm_shapes')
+    for arguments, message in (
+        (['nowhere'], 'nowhere is no folder'),
+        ([folder, '--images', '-1'], '--images has to be 0 or more, got -1'),
+        ([folder, '--split', 'vall'], 'split vall is neither one of'),
+        ([folder, '--predictions', 'a', 'b'], 'got 2 for 1'),
+        ([folder, '--predictions', 'nowhere'], 'nowhere is no folder'),
+        ([folder, '--out', str(tmp_path)], 'is a folder; name a file'),
+        ([folder, '--config', 'nowhere.py'], 'nowhere.py does not exist'),
+        ([folder, '--checkpoint', 'nowhere.pth'], 'nowhere.pth does not exist'),
+    ):
+        with pytest.raises(UsageError, match=re.escape(message)):
+            main(arguments)
+
+
+def test_nothing_is_run_on_request(written, tmp_path):
+    (tmp_path / 'last_checkpoint').write_text('iter_2.pth')
+    (tmp_path / 'iter_2.pth').write_text('no checkpoint')
+    main([str(tmp_path), '--no-evaluation'])
+    assert not (tmp_path / 'report').exists()
+    assert f'python tools/report.py {tmp_path} --split val' in (tmp_path / 'report.html').read_text()
