@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -101,6 +102,14 @@ OTHERS = [path for path in CANONICAL if path not in {*THROUGH_RUNNER, *GRADIENT_
 @pytest.fixture(scope='session')
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp('data')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def own_data(data_dir: Path) -> Iterator[None]:
+    """Data for the configs that read their classes from them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv('MMWSSS_DATA_ROOT', str(write_data(data_dir, 'WeakSegDataset')))
+        yield
 
 
 @pytest.fixture

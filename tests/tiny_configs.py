@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import itertools
+import json
 import os
 from functools import cache
 from pathlib import Path
@@ -238,7 +239,9 @@ def stage_widths(backbone: Config) -> list[int]:
 
 def classes_of(cfg: Config) -> tuple[str, ...]:
     """Classes of the configured data set, background first."""
-    return DATASETS.get(cfg.train_dataloader.dataset.type).METAINFO['classes']
+    dataset = cfg.train_dataloader.dataset
+    own = dataset.get('metainfo') or DATASETS.get(dataset.type).METAINFO
+    return tuple(own['classes'])
 
 
 def write_data(root: Path, kind: str, train: int = 8, val: int = 2, size: int = 32) -> Path:
@@ -251,6 +254,9 @@ def write_data(root: Path, kind: str, train: int = 8, val: int = 2, size: int = 
         return out
     if kind == 'ShapesDataset':
         shapes_tool().generate(out, train=train, val=val, close_ups=train, size=48, progress=False)
+        return out
+    if kind == 'WeakSegDataset':
+        write_own_data(out, train, val, size)
         return out
     num_classes = len(DATASETS.get(kind).METAINFO['classes'])
     coco = kind == 'WeakCOCODataset'
@@ -270,6 +276,25 @@ def write_data(root: Path, kind: str, train: int = 8, val: int = 2, size: int = 
     for split, names in {**lists, 'trainaug': lists['train']}.items():
         (out / 'ImageSets' / 'Segmentation' / f'{split}.txt').write_text('\n'.join(names) + '\n')
     return out
+
+
+def write_own_data(out: Path, train: int, val: int, size: int) -> None:
+    """Images, tags and lists as one brings them along, and masks of the second list."""
+    for folder in ('images', 'masks'):
+        (out / folder).mkdir(parents=True)
+    names = ('background', 'cup', 'tea pot', 'spoon')
+    tags = {}
+    for split, count in (('train', train), ('val', val)):
+        ids = [f'{split}_{index}' for index in range(count)]
+        (out / f'{split}.txt').write_text('\n'.join(ids))
+        for index, name in enumerate(ids):
+            image, mask = rectangles(np.random.default_rng([index, count]), len(names), size)
+            Image.fromarray(image).save(out / 'images' / f'{name}.jpg')
+            if split == 'val':
+                Image.fromarray(mask).save(out / 'masks' / f'{name}.png')
+            tags[name] = [names[label] for label in np.unique(mask) if 0 < label < len(names)]
+    (out / 'classes.txt').write_text('\n'.join(names[1:]))
+    (out / 'labels.json').write_text(json.dumps(tags))
 
 
 def rectangles(rng: np.random.Generator, num_classes: int, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 from .checks import DatasetError
 from .coco import WeakCOCODataset
 from .image_labels import COCOInstanceLabels, FileLabels, MaskLabels, VOCXMLLabels
+from .own_data import FolderLabels
 from .samplers import ResumableInfiniteSampler
 from .voc import ShapesDataset, WeakVOCDataset
 from .weak_dataset import WeakSegDataset
@@ -11,6 +12,7 @@ __all__ = [
     'COCOInstanceLabels',
     'DatasetError',
     'FileLabels',
+    'FolderLabels',
     'MaskLabels',
     'ResumableInfiniteSampler',
     'ShapesDataset',

@@ -24,7 +24,8 @@ CHECKS = ('full', 'header', 'none')
 MAX_LISTED = 5
 PROGRESS_FROM = 2000  # items; below, a progress bar would only flicker
 _EXIF_ORIENTATION = 0x0112
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+# What Pillow raises on files that are no image, or a broken one.
+UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 class Problem(NamedTuple):
@@ -90,12 +91,17 @@ def image_size(path: str, decode: bool, backend_args: dict | None = None) -> tup
         OSError, ValueError and other decoding errors: the file is no readable image.
     """
     with open_file(path, backend_args) as stream, Image.open(stream) as image:
-        width, height = image.size
-        rotated = image.getexif().get(_EXIF_ORIENTATION, 1) >= 5
+        size = shown_size(image)
         if decode:
             image.draft(image.mode, (1, 1))
             image.load()
-    return (height, width) if rotated else (width, height)
+    return size
+
+
+def shown_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of an opened image after its EXIF rotation; nothing is decoded."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(_EXIF_ORIENTATION, 1) >= 5 else (width, height)
 
 
 def read_mask(path: str, backend_args: dict | None = None) -> np.ndarray:
@@ -136,8 +142,8 @@ def scan_item(info: dict, check: str, decode_mask: bool, backend_args: dict | No
             size = image_size(info['img_path'], check == 'full', backend_args)
         except FileNotFoundError:
             scan.problems.append(Problem('missing image', info['img_path'], 'no such file'))
-        except _UNREADABLE as error:
-            scan.problems.append(Problem('unreadable image', info['img_path'], _one_line(error)))
+        except UNREADABLE as error:
+            scan.problems.append(Problem('unreadable image', info['img_path'], one_line(error)))
     mask_path = info.get('seg_map_path')
     if mask_path is None or (check == 'none' and not decode_mask):
         return scan
@@ -149,8 +155,8 @@ def scan_item(info: dict, check: str, decode_mask: bool, backend_args: dict | No
             mask_size = image_size(mask_path, False, backend_args)
     except FileNotFoundError:
         scan.problems.append(Problem('missing mask', mask_path, 'no such file'))
-    except _UNREADABLE as error:
-        scan.problems.append(Problem('unreadable mask', mask_path, _one_line(error)))
+    except UNREADABLE as error:
+        scan.problems.append(Problem('unreadable mask', mask_path, one_line(error)))
     else:
         if size is not None and size != mask_size:
             detail = f'mask is {mask_size[0]}x{mask_size[1]}, image is {size[0]}x{size[1]}'
@@ -194,7 +200,8 @@ def map_threads(function: Callable[[Any], Any], items: Sequence, title: str) -> 
     return results
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """Message of an error without line breaks, its type where it has none."""
     return ' '.join(str(error).split()) or type(error).__name__
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from mmwsss.registry import TASK_UTILS
 
 from .checks import DatasetError, Problem, map_threads, outside_values, scan_item
-from .label_files import label_keys, read_json, read_label_file
+from .label_files import LABEL_SUFFIXES, is_name_list, matching_keys, read_json, read_label_file
 
 SHORT_NAMES = {'mask': 'MaskLabels'}
 
@@ -190,6 +190,7 @@ class FileLabels(ItemwiseLabelSource):
       run code when it is loaded: use such a file only from a source you trust, or convert it to JSON.
     - ``.json``: an object from id to a list of class names or to a multi-hot vector.
     - ``.csv``, ``.txt``: lines ``id,name name ...``, separated by commas or spaces; several lines of one id are united.
+    - ``.csv`` also as a table: a header ``image,name,name,...`` and rows of the id and 0 or 1.
 
     Vectors run over the dataset's foreground classes, or over all classes with the background first; for a dataset that
     uses some of its classes only, over the full list. Ids are image ids or file names, or
@@ -200,16 +201,14 @@ class FileLabels(ItemwiseLabelSource):
 
     def __init__(self, path: str) -> None:
         self.path = str(path)
-        if Path(self.path).suffix not in ('.npy', '.json', '.csv', '.txt'):
+        if Path(self.path).suffix not in LABEL_SUFFIXES:
             raise ValueError(f'FileLabels: {self.path} is no .npy, .json, .csv or .txt file')
 
     def _all_items(self, infos, table):
         entries = read_label_file(self.path, table.names)
-        numbered = all(key.isdecimal() for key in entries)
         owners: dict[str, str] = {}
         results = []
-        for info in infos:
-            key = next((key for key in label_keys(info, numbered) if key in entries), None)
+        for info, key in zip(infos, matching_keys(infos, entries)):
             owner = owners.setdefault(key, info['img_id']) if key is not None else None
             if owner not in (None, info['img_id']):
                 problem = Problem(
@@ -226,7 +225,7 @@ class FileLabels(ItemwiseLabelSource):
         if key is None:
             return table.vector(()), [Problem('missing label', info['img_id'], f'not in {self.path}')]
         entry = entries[key]
-        if isinstance(entry, (list, tuple)) and all(isinstance(name, str) for name in entry):
+        if is_name_list(entry):
             return table.from_names(entry, info['img_id'])
         return table.from_vector(entry, info['img_id'])
 

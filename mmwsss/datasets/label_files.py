@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os.path as osp
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,15 @@ import numpy as np
 
 from .checks import DatasetError
 
+LABEL_SUFFIXES = ('.npy', '.json', '.csv', '.txt')
+_FIRST_COLUMN = {'file', 'file_name', 'filename', 'id', 'image', 'image_id', 'img', 'img_id', 'name', 'path'}
+_FLAGS = {'0': False, '1': True, '0.0': False, '1.0': True, '': False}
 
-def read_label_file(path: str, class_names: Sequence[str]) -> dict[str, Any]:
+
+def read_label_file(path: str, class_names: Sequence[str] = ()) -> dict[str, Any]:
     """Entries of a label file by id: a list of class names or a vector, see ``FileLabels``.
+
+    Only names in ``class_names`` may hold spaces in ``.csv`` and ``.txt``.
 
     Raises:
         DatasetError: the file is missing or does not hold what its ending promises.
@@ -28,11 +35,40 @@ def read_label_file(path: str, class_names: Sequence[str]) -> dict[str, Any]:
         content = array.item() if array.dtype == object and array.ndim == 0 else array
     elif suffix == '.json':
         content = read_json(path)
+    elif suffix == '.csv':
+        return _read_csv(path, class_names)
     else:
         return _read_label_lines(path, class_names)
     if not isinstance(content, dict):
         raise DatasetError(f'label file {path}: expected a dict from image id to labels, got {type(content).__name__}')
     return {str(key): value for key, value in content.items()}
+
+
+def used_class_names(path: str) -> list[str] | None:
+    """Class names that a label file uses: the columns of a table in their order, otherwise sorted.
+
+    None where vectors stand in their place. The background is no class here.
+
+    Raises:
+        DatasetError: see :func:`read_label_file`.
+    """
+    if Path(path).suffix == '.csv' and (columns := _table_columns(_csv_rows(path))) is not None:
+        return [name for name in columns if name != 'background']
+    entries = read_label_file(path).values()
+    if not all(is_name_list(entry) for entry in entries):
+        return None
+    return sorted({name for entry in entries for name in entry} - {'background'})
+
+
+def is_name_list(entry: Any) -> bool:
+    """Whether an entry of a label file holds class names, not a vector."""
+    return isinstance(entry, list | tuple) and all(isinstance(name, str) for name in entry)
+
+
+def matching_keys(infos: Iterable[dict], entries: Mapping[str, Any]) -> list[str | None]:
+    """For each data info the key of its entry in a label file, None where there is none."""
+    numbered = all(key.isdecimal() for key in entries)
+    return [next((key for key in label_keys(info, numbered) if key in entries), None) for info in infos]
 
 
 def split_names(text: str, class_names: Sequence[str]) -> list[str]:
@@ -53,9 +89,51 @@ def split_names(text: str, class_names: Sequence[str]) -> list[str]:
     return found
 
 
+def _read_csv(path: str, class_names: Sequence[str]) -> dict[str, list[str]]:
+    """Rows ``id,names``, or a table with a header of class names over 0 and 1."""
+    rows = _csv_rows(path)
+    columns = _table_columns(rows)
+    entries: dict[str, list[str]] = {}
+    for number, row in enumerate(rows, start=1):
+        if number == 1 and row[0].lower() in _FIRST_COLUMN:
+            continue
+        if columns is None:
+            names = split_names(re.sub('[;|]', ',', ','.join(row[1:])), class_names)
+        elif len(row) == 1 + len(columns):
+            names = [name for name, cell in zip(columns, row[1:]) if _FLAGS[cell]]
+        else:
+            raise DatasetError(
+                f'label file {path}: row {number} ({row[0]}) has {len(row)} cells, the header has others'
+            )
+        entries.setdefault(row[0], []).extend(names)
+    return entries
+
+
+def _csv_rows(path: str) -> list[list[str]]:
+    """Rows of a CSV file, cells without surrounding space; a row without a delimiter is cut at its first space."""
+    lines = [line for line in _lines(path) if line.strip()]
+    delimiter = ';' if lines and lines[0].count(';') > lines[0].count(',') else ','
+    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
+    return [row if len(row) > 1 else row[0].split(maxsplit=1) for row in rows]
+
+
+def _table_columns(rows: Sequence[Sequence[str]]) -> list[str] | None:
+    """Class names in the header of a table of 0 and 1; None for other files."""
+    if len(rows) < 2 or rows[0][0].lower() not in _FIRST_COLUMN or len(rows[0]) < 2:
+        return None
+    return list(rows[0][1:]) if all(cell in _FLAGS for row in rows[1:] for cell in row[1:]) else None
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding='utf-8-sig').splitlines()
+    except UnicodeDecodeError as error:
+        raise DatasetError(f'label file {path}: not UTF-8 text ({error.reason}); save it as UTF-8') from error
+
+
 def _read_label_lines(path: str, class_names: Sequence[str]) -> dict[str, list[str]]:
     entries: dict[str, list[str]] = {}
-    for line in Path(path).read_text(encoding='utf-8-sig').splitlines():
+    for line in _lines(path):
         if line.strip():
             name, *rest = re.split(r'[,\s]+', line.strip(), maxsplit=1)
             entries.setdefault(name, []).extend(split_names(rest[0] if rest else '', class_names))
@@ -82,4 +160,4 @@ def label_keys(info: dict, numbered: bool) -> list[str]:
     path = Path(info['img_path'])
     digits = re.findall(r'\d+', path.stem) if numbered else []
     numbers = [str(int(''.join(digits))), str(int(digits[-1]))] if digits else []
-    return [info['img_id'], path.stem, path.name, *numbers]
+    return [info['img_id'], info['img_id'] + path.suffix, path.stem, path.name, *numbers]

@@ -41,13 +41,15 @@ class WeakSegDataset(BaseSegDataset):
     error.
 
     Args:
-        ann_file: split list with one id a line; without it every image below ``data_prefix['img_path']`` is used.
+        ann_file: split list with one id a line, with or without its ending; without it every image below
+            ``data_prefix['img_path']`` is used.
         label_source: where image labels come from, e.g. ``dict(type='FileLabels', path='labels.json')``; ``'mask'`` is
             short for ``dict(type='MaskLabels')``, None leaves ``image_labels`` away.
         check: 'full' decodes every image and mask, 'header' reads only sizes, 'none' opens no file. Masks are decoded
             in any case when the labels come from them.
         data_prefix: updates the class's own; ``seg_map_path=None`` says that there are no masks.
         img_suffix: ending of the image files; a tuple allows several.
+        filter_cfg: ``dict(with_masks=True)`` leaves images without a mask file away.
         metainfo: needs ``classes`` with 'background' first unless the class defines them.
         kwargs: arguments of mmseg's ``BaseSegDataset``.
 
@@ -123,6 +125,20 @@ class WeakSegDataset(BaseSegDataset):
             infos.append(info)
         return infos
 
+    def filter_data(self) -> list[dict]:
+        """Data infos that ``filter_cfg`` leaves.
+
+        Raises:
+            ValueError: ``filter_cfg`` has another key than ``with_masks``.
+        """
+        wanted = dict(self.filter_cfg or {})
+        with_masks = wanted.pop('with_masks', False)
+        if wanted:
+            raise ValueError(f'{self._where()}: filter_cfg knows with_masks only, got {", ".join(wanted)}')
+        if not with_masks:
+            return self.data_list
+        return [info for info in self.data_list if fileio.exists(info.get('seg_map_path', ''), self.backend_args)]
+
     def full_init(self) -> None:
         """Load the split, check its files and attach the image labels.
 
@@ -192,12 +208,17 @@ class WeakSegDataset(BaseSegDataset):
         if not fileio.exists(self.ann_file, self.backend_args):
             raise DatasetError(f'{self._where()}: the split list does not exist; check data_root and ann_file')
         lines = fileio.get_text(self.ann_file, backend_args=self.backend_args).splitlines()
-        return [(line.strip(), self._image_name(line.strip())) for line in lines if line.strip()]
+        ids = [_without_suffix(line.strip(), self._suffixes) for line in lines if line.strip()]
+        return [(image_id, self._image_name(image_id)) for image_id in ids]
+
+    @property
+    def _suffixes(self) -> tuple[str, ...]:
+        return (self.img_suffix,) if isinstance(self.img_suffix, str) else self.img_suffix
 
     def _image_name(self, image_id: str) -> str:
-        if isinstance(self.img_suffix, str):
-            return image_id + self.img_suffix
-        names = [image_id + suffix for suffix in self.img_suffix]
+        names = [image_id + suffix for suffix in self._suffixes]
+        if len(names) == 1:
+            return names[0]
         exists = (fileio.exists(osp.join(self.data_prefix['img_path'], name), self.backend_args) for name in names)
         return next((name for name, found in zip(names, exists) if found), names[0])
 
@@ -209,8 +230,7 @@ class WeakSegDataset(BaseSegDataset):
         names = fileio.list_dir_or_file(
             folder, list_dir=False, suffix=self.img_suffix, recursive=True, backend_args=self.backend_args
         )
-        suffixes = (self.img_suffix,) if isinstance(self.img_suffix, str) else self.img_suffix
-        return sorted((_without_suffix(name, suffixes), name) for name in names)
+        return sorted((_without_suffix(name, self._suffixes), name) for name in names)
 
     def _check_and_label(self, infos: list[dict]) -> None:
         """Attach ``image_labels`` to the infos and raise one error for everything that is wrong."""
@@ -239,7 +259,7 @@ class WeakSegDataset(BaseSegDataset):
 
 
 def _without_suffix(name: str, suffixes: Sequence[str]) -> str:
-    return next(name[: -len(suffix)] for suffix in suffixes if name.endswith(suffix))
+    return next((name[: -len(suffix)] for suffix in suffixes if suffix and name.endswith(suffix)), name)
 
 
 def _walk_transforms(pipeline: Any, entry: str) -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.progress import track
 
 import mmwsss  # noqa: F401  (closes the version gaps before mmseg is imported)
-from mmwsss.datasets import WeakVOCDataset
+from mmwsss.datasets import DatasetError, WeakVOCDataset
 from mmwsss.datasets.voc import voc_colour_map
 
 NUM_CLASSES = len(WeakVOCDataset.METAINFO['classes'])
@@ -88,10 +88,10 @@ def convert_all(function: Callable[[Any], str | None], items: Sequence, title: s
 
 
 def run_main(main: Callable[[], None]) -> None:
-    """Run a converter's ``main`` and turn a ConversionError into one message and exit status 1."""
+    """Run a converter's ``main`` and turn a mistake in the data into one message and exit status 1."""
     try:
         main()
-    except ConversionError as error:
+    except (ConversionError, DatasetError) as error:
         sys.exit(f'error: {error}')
 
 

@@ -1,12 +1,10 @@
 """Convert a released Keras checkpoint of ViT-PCM (.h5) into a checkpoint that our configs load."""
 
 import argparse
-import os
 import sys
 
-import torch
-
 import mmwsss  # noqa: F401  (first, it closes version gaps)
+from mmwsss.apis.converting import save_converted
 from mmwsss.models.utils.keras_vitpcm import convert_vitpcm_keras, read_keras_h5
 
 
@@ -21,10 +19,7 @@ def main() -> int:
     except (FileNotFoundError, ValueError, KeyError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 2
-    partial = f'{args.target}.partial'
-    torch.save(dict(state_dict=state, meta=dict(source=os.path.basename(args.source))), partial)
-    os.replace(partial, args.target)
-    print(f'{len(state)} tensors written to {args.target}')
+    save_converted(state, args.source, args.target)
     return 0
 
 

@@ -26,31 +26,29 @@ def load_vit_weights(path: str, prefix: str | None = None) -> dict[str, Tensor]:
     """Load ViT weights as float32 under mmpretrain's names, telling the format from the file.
 
     Args:
-        path: local file or URL; ``.npz`` of the original ViT / AugReg release, or a torch file of timm, DeiT or
-            mmpretrain.
+        path: local file or URL; ``.npz`` of the original ViT / AugReg release, or a torch or ``.safetensors`` file of
+            timm, DeiT or mmpretrain.
         prefix: keep only keys below ``prefix.`` (for instance 'backbone'); by default 'backbone' where such keys exist.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file holds no ViT in a known layout.
+        ImportError: it is a ``.safetensors`` file and the package of that name is not installed.
     """
     if '://' not in str(path) and not Path(path).is_file():
         raise FileNotFoundError(f'no weights at {path}; set init_cfg.checkpoint of the backbone to an existing file')
-    if str(path).endswith('.npz'):
-        if '://' in str(path):
-            from torch.hub import download_url_to_file, get_dir
-
-            local = Path(get_dir()) / 'checkpoints' / Path(path).name
-            local.parent.mkdir(parents=True, exist_ok=True)
-            if not local.is_file():
-                download_url_to_file(str(path), str(local))
-            path = str(local)
-        with np.load(path) as arrays:
+    suffix = Path(str(path)).suffix
+    if suffix == '.npz':
+        local = _local_file(str(path))
+        with np.load(local) as arrays:
             try:
                 return convert_flax_vit(dict(arrays))
             except (KeyError, ValueError) as error:
                 raise ValueError(f'{path} holds no ViT in the layout of the original release: {error}') from error
-    state = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
+    if suffix == '.safetensors':
+        state = _read_safetensors(str(path))
+    else:
+        state = CheckpointLoader.load_checkpoint(str(path), map_location='cpu')
     for wrapper in ('state_dict', 'model'):
         state = state.get(wrapper, state)
     if prefix is None and any(key.startswith('backbone.') for key in state):
@@ -64,6 +62,29 @@ def load_vit_weights(path: str, prefix: str | None = None) -> dict[str, Tensor]:
             f'{path} holds no ViT: expected keys "blocks.*" (timm), "layers.*" (mmpretrain) or a .npz file'
         )
     return {key: value.float() for key, value in state.items() if not _CLASSIFIER.match(key)}
+
+
+def _read_safetensors(path: str) -> dict[str, Tensor]:
+    from safetensors import SafetensorError  # an optional dependency
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(_local_file(path))
+    except SafetensorError as error:
+        raise ValueError(f'{path} is no safetensors file ({error}); is it complete?') from error
+
+
+def _local_file(path: str) -> str:
+    """``path``, or where the file of a URL lies after its first download."""
+    if '://' not in path:
+        return path
+    from torch.hub import download_url_to_file, get_dir
+
+    local = Path(get_dir()) / 'checkpoints' / Path(path).name
+    local.parent.mkdir(parents=True, exist_ok=True)
+    if not local.is_file():
+        download_url_to_file(path, str(local))
+    return str(local)
 
 
 def convert_timm_vit(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,35 @@
+"""Convert weights of a ViT (timm or DeiT .pth or .safetensors, original .npz) into a file under mmpretrain's names.
+
+Backbones also read these files as they are (``init_cfg``); the converted one is for other programs and for a look.
+"""
+
+import pickle
+import sys
+import zipfile
+
+from torch import Tensor
+
+import mmwsss  # noqa: F401  (first, it closes version gaps)
+from mmwsss.apis.converting import convert_command
+from mmwsss.models.utils import load_vit_weights
+
+
+def convert(path: str) -> dict[str, Tensor]:
+    """Weights under mmpretrain's names, see :func:`~mmwsss.models.utils.load_vit_weights`.
+
+    Raises:
+        ValueError: the file is broken or no ViT.
+    """
+    try:
+        return load_vit_weights(path)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ValueError(f'{path} cannot be read ({type(error).__name__}); is it complete?') from error
+
+
+def main() -> int:
+    """Convert; returns the exit status."""
+    return convert_command(__doc__, convert)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
