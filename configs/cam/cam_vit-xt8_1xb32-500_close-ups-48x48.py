@@ -22,6 +22,7 @@ train_dataloader = dict(
     batch_size=32,  # x 1 GPU
     num_workers=1,
     persistent_workers=True,
+    pin_memory=True,
     drop_last=True,
     sampler=dict(type='ResumableInfiniteSampler', shuffle=True),
     dataset=dict(

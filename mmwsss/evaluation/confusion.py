@@ -39,8 +39,7 @@ def confusion_matrix(
         pred = torch.where(pred == ignore_index, num_classes, pred)
         columns += 1
     _check_range(pred, columns, 'predictions')
-    counts = torch.bincount(label * columns + pred, minlength=num_classes * columns)
-    return counts.reshape(num_classes, columns)
+    return _joint_counts(label, pred, num_classes, columns)
 
 
 def iou_from_confusion(conf: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,15 +101,12 @@ def sweep_histogram(
     if thresholds.numel() == 0 or not torch.isfinite(thresholds).all():
         raise ValueError(f'settings must be finite numbers, at least one, got {list(settings)}')
     foreground = maps[1:] if has_background else maps
-    # argmax rather than max(dim): only argmax promises the first of equal maxima.
-    best = foreground.argmax(dim=0)
-    score = foreground.gather(0, best[None])[0]
+    score, best = _first_best(foreground)
     level = _level(score, maps[0], thresholds) if has_background else torch.bucketize(score, thresholds)
-    bins = best * (len(thresholds) + 1) + level
-    bins, label = _valid_pixels(bins, label, num_classes, ignore_index)
-    per_label = (num_classes - 1) * (len(thresholds) + 1)
-    counts = torch.bincount(label * per_label + bins, minlength=num_classes * per_label)
-    return counts.reshape(num_classes, num_classes - 1, len(thresholds) + 1)
+    levels = len(thresholds) + 1
+    bins, label = _valid_pixels(best * levels + level, label, num_classes, ignore_index)
+    per_label = (num_classes - 1) * levels
+    return _joint_counts(label, bins, num_classes, per_label).reshape(num_classes, num_classes - 1, levels)
 
 
 def confusion_from_sweep(histogram: Tensor) -> Tensor:
@@ -191,18 +187,36 @@ def average_precision_per_image(scores: Tensor, labels: Tensor) -> Tensor:
 
 
 def _valid_pixels(values: Tensor, label: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, Tensor]:
+    """``values`` and ``label`` as int64, 0 and ``num_classes`` at ignored pixels.
+
+    They stay where they are: to gather the others would take longer, and the host would wait for their number.
+    """
     _check_same_shape(values, label, 'predictions')
     label = label.to(values.device).long()
     keep = label != ignore_index
-    values, label = values[keep].long(), label[keep]
-    _check_range(label, num_classes, 'ground-truth labels')
-    return values, label
+    _check_range(torch.where(keep, label, 0), num_classes, 'ground-truth labels')
+    return torch.where(keep, values.long(), 0), torch.where(keep, label, num_classes)
+
+
+def _joint_counts(label: Tensor, values: Tensor, num_classes: int, columns: int) -> Tensor:
+    """Counts (C, columns) int64 of pairs of :func:`_valid_pixels`, without the ignored ones."""
+    pairs = (label * columns + values).flatten()
+    counts = torch.bincount(pairs, minlength=(num_classes + 1) * columns)
+    return counts[: num_classes * columns].reshape(num_classes, columns)
+
+
+def _first_best(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Largest value (H, W) of ``maps`` (K, H, W) and the first channel that has it."""
+    if maps.device.type == 'cpu':  # where max names the first as well, and argmax is 20 times slower over channels
+        return maps.max(dim=0)
+    best = maps.argmax(dim=0)  # of both only argmax promises the first
+    return maps.gather(0, best[None])[0], best
 
 
 def _check_range(values: Tensor, size: int, name: str) -> None:
     if values.numel() == 0:
         return
-    low, high = (int(v) for v in values.aminmax())
+    low, high = torch.stack(values.aminmax()).tolist()
     if low < 0 or high >= size:
         raise ValueError(f'{name} must lie in 0..{size - 1}, got {low}..{high}; check classes and ignore_index')
 

@@ -33,10 +33,11 @@ def inside_boxes(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     Negative numbers count from the end like in a slice, so [0, -1, 0, -1] leaves out the last row and column, as the
     evaluation of CoSA does.
     """
-    sides = boxes.new_tensor([size[0], size[0], size[1], size[1]]).long()
-    boxes = boxes.long()
-    boxes = torch.where(boxes < 0, boxes + sides, boxes)
-    top, bottom, left, right = boxes[:, :, None, None].unbind(dim=1)
+    # Sides as numbers, not as a tensor, which would be copied to the device while the host waits.
+    top, bottom, left, right = (
+        torch.where(edge < 0, edge + size[axis], edge)[:, None, None]
+        for edge, axis in zip(boxes.long().unbind(dim=1), (0, 0, 1, 1))
+    )
     y = torch.arange(size[0], device=boxes.device)[:, None]
     x = torch.arange(size[1], device=boxes.device)
     return (y >= top) & (y < bottom) & (x >= left) & (x < right)

@@ -58,3 +58,30 @@ def test_uneven_images_need_padding() -> None:
     images = [torch.rand(3, 6, 8), torch.rand(3, 8, 5)]
     with pytest.raises(AssertionError, match='size in a batch should be the same'):
         build()(dict(inputs=images, data_samples=[SegDataSample()] * 2), training=True)
+
+
+def test_batches_can_have_the_channels_last() -> None:
+    images = [torch.randint(0, 256, (3, 6, 5), dtype=torch.uint8) for _ in range(2)]
+    samples = [SegDataSample() for _ in images]
+    for settings in (dict(), dict(size=(8, 8))):
+        plain, last = (
+            build(channels_last=flag, **settings)(dict(inputs=images, data_samples=samples), training=True)['inputs']
+            for flag in (False, True)
+        )
+        assert plain.is_contiguous()
+        assert last.is_contiguous(memory_format=torch.channels_last)
+        assert torch.equal(plain, last)
+
+
+def test_does_not_wait_for_copies_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, to = [], torch.Tensor.to
+
+    def record(self: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        asked.append(kwargs.get('non_blocking'))
+        return to(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, 'to', record)
+    for flag in (True, False):
+        asked.clear()
+        build(non_blocking=flag)(dict(inputs=[torch.rand(3, 6, 6)], data_samples=[SegDataSample()]))
+        assert asked == [flag]

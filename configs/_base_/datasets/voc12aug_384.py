@@ -25,6 +25,7 @@ train_dataloader = dict(
     batch_size=16,  # x 4 GPUs = 64
     num_workers=8,
     persistent_workers=True,
+    pin_memory=True,
     drop_last=True,
     sampler=dict(type='ResumableInfiniteSampler', shuffle=True),
     dataset=dict(
@@ -40,6 +41,7 @@ val_dataloader = dict(
     batch_size=1,
     num_workers=4,
     persistent_workers=True,
+    pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,

@@ -14,6 +14,7 @@ train_dataloader = dict(
     batch_size=4,  # x 4 GPUs = 16
     num_workers=4,
     persistent_workers=True,
+    pin_memory=True,
     drop_last=True,
     sampler=dict(type='ResumableInfiniteSampler', shuffle=True),
     dataset=dict(

@@ -27,6 +27,7 @@ train_dataloader = dict(
     batch_size=16,  # x 1 GPU
     num_workers=2,
     persistent_workers=True,
+    pin_memory=True,
     drop_last=True,
     sampler=dict(type='ResumableInfiniteSampler', shuffle=True),
     dataset=dict(
@@ -37,6 +38,7 @@ val_dataloader = dict(
     batch_size=1,
     num_workers=2,
     persistent_workers=True,
+    pin_memory=True,
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type=dataset_type,

@@ -2,7 +2,7 @@
 norm_cfg = dict(type='BN', requires_grad=True)
 sync_bn = 'torch'  # batch norm over all processes of a distributed run
 data_preprocessor = dict(
-    type='SegDataPreProcessor',
+    type='WeakSegDataPreProcessor',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     bgr_to_rgb=True,

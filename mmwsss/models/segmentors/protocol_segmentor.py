@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import cache, partial
@@ -111,12 +111,21 @@ class ProtocolSegmentor(BaseModel):
         Raises:
             ValueError: a protocol uses tags and a sample has no image labels, or a refiner cannot find the image.
         """
+        return [finish() for finish in self.predictions(inputs, data_samples)]
+
+    @torch.no_grad()
+    def predictions(
+        self, inputs: Tensor | dict, data_samples: list[SegDataSample] | None = None
+    ) -> list[Callable[[], SegDataSample]]:
+        """Run the network on all views and return for each image a function that does the rest of :meth:`predict`.
+
+        The functions may be called in other threads while the network runs on the next images.
+        """
         inputs = first_view(inputs)
         samples = data_samples or [SegDataSample(metainfo=dict(ori_shape=tuple(inputs.shape[-2:]))) for _ in inputs]
         labels = stack_image_labels(samples, self.module.num_classes - 1) if self.uses_tags else None
-        for i, (sample, fused) in enumerate(zip(samples, self._run_views(inputs, samples, labels))):
-            self._finish(sample, fused, None if labels is None else labels[i : i + 1])
-        return samples
+        known = [None] * len(samples) if labels is None else labels.split(1)
+        return [partial(self._finish, *part) for part in zip(samples, self._run_views(inputs, samples, labels), known)]
 
     def views(self) -> dict[float, bool]:
         """Scales that the protocols need, in the order in which they run, and whether the flip is needed at each."""
@@ -164,7 +173,9 @@ class ProtocolSegmentor(BaseModel):
             for own in fusions
         ]
 
-    def _finish(self, sample: SegDataSample, fused: dict[Views, dict[str, Tensor]], labels: Tensor | None) -> None:
+    def _finish(
+        self, sample: SegDataSample, fused: dict[Views, dict[str, Tensor]], labels: Tensor | None
+    ) -> SegDataSample:
         """Decide the masks of all protocols for one sample and write them to it."""
         first = min(map(_views_of, self.protocols))  # the fewest views, whatever the order of the protocols
         device = next(iter(fused[first].values())).device
@@ -196,6 +207,7 @@ class ProtocolSegmentor(BaseModel):
         views_name = replace(self.protocols[0], multi_scale=first[0], flip=first[1], refiner=None, tags=False).name
         sample.set_metainfo(dict(used_image_labels=tagged is not None, image_score_views=views_name))
         sample.set_data(self.reader.extras(fused[first], labels, sample))
+        return sample
 
 
 def _build_refiners(protocols: list[Protocol], configs: Mapping[str, dict]) -> dict[str, Refiner]:

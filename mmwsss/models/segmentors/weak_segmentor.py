@@ -193,6 +193,16 @@ class WeakSegmentor(BaseSegmentor):
         ``pseudo_mask`` (with image labels where ``used_image_labels`` in its metainfo is True), ``pseudo_maps`` where
         the mask was decided from them by a background setting, and ``image_scores`` (K,).
         """
+        return [finish() for finish in self.predictions(inputs, data_samples)]
+
+    @torch.no_grad()
+    def predictions(
+        self, inputs: Tensor, data_samples: list[SegDataSample] | None = None
+    ) -> list[Callable[[], SegDataSample]]:
+        """Run the network and return for each image a function that does the rest of :meth:`predict`.
+
+        The functions may be called in other threads while the network runs on the next images.
+        """
         inputs = first_view(inputs)
         samples = data_samples or [SegDataSample(metainfo=dict(ori_shape=tuple(inputs.shape[-2:]))) for _ in inputs]
         if any(any(sample.get('img_padding_size', ())) for sample in samples):
@@ -202,26 +212,29 @@ class WeakSegmentor(BaseSegmentor):
             )
         labels = self._labels_to_use(samples)
         outputs = self.viewed_outputs(inputs, labels)
-        for i, sample in enumerate(samples):
-            own = {name: output[i : i + 1] for name, output in outputs.items()}
-            known = None if labels is None else labels[i : i + 1]
-            size, source = sample.ori_shape[:2], self.prediction_source
-            pseudo = self.pseudo_label(own, sample, known)
-            sample.set_metainfo(
-                dict(
-                    used_image_labels=labels is not None,
-                    bg_setting=self.test_cfg['bg_setting'],
-                    pseudo_bg_setting=pseudo.bg_setting,
-                )
+        parts = [{name: output[i : i + 1] for name, output in outputs.items()} for i in range(len(samples))]
+        known = [None] * len(samples) if labels is None else labels.split(1)
+        return [partial(self._finish, *part) for part in zip(parts, samples, known)]
+
+    def _finish(self, outputs: dict[str, Tensor], sample: SegDataSample, labels: Tensor | None) -> SegDataSample:
+        """Decide the masks and maps of one sample from outputs (1, ...) and write them to it."""
+        size, source = sample.ori_shape[:2], self.prediction_source
+        pseudo = self.pseudo_label(outputs, sample, labels)
+        sample.set_metainfo(
+            dict(
+                used_image_labels=labels is not None,
+                bg_setting=self.test_cfg['bg_setting'],
+                pseudo_bg_setting=pseudo.bg_setting,
             )
-            free = self.decide(self.decision_maps(own, None, size, source)[0], source)
-            sample.pred_sem_seg = PixelData(data=free[None])
-            sample.localization_maps = PixelData(data=self.located_maps(own, known, size)[0])
-            sample.pseudo_mask = PixelData(data=pseudo.mask)
-            if pseudo.bg_setting is not None:
-                sample.pseudo_maps = PixelData(data=pseudo.maps[0])
-            sample.image_scores = own['scores'][0]
-        return samples
+        )
+        free = self.decide(self.decision_maps(outputs, None, size, source)[0], source)
+        sample.pred_sem_seg = PixelData(data=free[None])
+        sample.localization_maps = PixelData(data=self.located_maps(outputs, labels, size)[0])
+        sample.pseudo_mask = PixelData(data=pseudo.mask)
+        if pseudo.bg_setting is not None:
+            sample.pseudo_maps = PixelData(data=pseudo.maps[0])
+        sample.image_scores = outputs['scores'][0]
+        return sample
 
     def located_maps(self, outputs: dict[str, Tensor], labels: Tensor | None, size: Sequence[int]) -> Tensor:
         """Localization maps (B, C, H, W) at ``size``, 0 for classes that given ``labels`` (B, K) exclude."""
