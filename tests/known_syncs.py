@@ -7,7 +7,6 @@ SEARCH = 'the search of thresholds waits a few times in each call by design; Fix
 COMPILED = 'compiled loops of the CPU backend, whose tensors are on the CPU'
 LATTICE = 'the lattice is sized by its features, which takes two waits a batch'
 ONCE = 'runs once for each size, the result is kept'
-FEW = 'copies a few numbers to the device'
 OFFLINE = 'makes masks or predictions, no part of a training step of a shipped config'
 
 # What is named by file and function below mmwsss, and the reason: what the source tells ...
@@ -36,9 +35,7 @@ KNOWN = {
 }
 # ... and what only running it tells.
 KNOWN_IN_STEPS = {
-    'ops/affine.py:crop_and_resize': FEW,
     'ops/sampling.py:sampling_matrices': ONCE,
-    'refiners/par.py:_affinity_torch': FEW,
     'refiners/par.py:propagate': 'gathers the present classes, one wait for each image',
     'refiners/permutohedral.py:code_layout': LATTICE,
     'refiners/permutohedral.py:__init__': LATTICE,

@@ -64,8 +64,8 @@ def crop_and_resize(x: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     boxes = boxes.to(torch.float32)
     whole = boxes.new_tensor([0, 0, height, width])
     boxes = torch.where((boxes == 0).all(dim=1, keepdim=True), whole, boxes)
-    rows = _hat_matrix(boxes[:, 0], boxes[:, 2], height, size[0]).to(x)
-    cols = _hat_matrix(boxes[:, 1], boxes[:, 3], width, size[1]).to(x)
+    rows = _hat_matrix(boxes[:, 0], boxes[:, 2], height, size[0]).to(x, non_blocking=True)
+    cols = _hat_matrix(boxes[:, 1], boxes[:, 3], width, size[1]).to(x, non_blocking=True)
     with torch.autocast(x.device.type, enabled=False):  # the product would round float32 maps to half precision
         return torch.einsum('bip,bcpq,bjq->bcij', rows, x, cols)
 

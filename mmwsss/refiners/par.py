@@ -216,7 +216,7 @@ def _affinity_torch(
     for n, near in enumerate(_shifted(padded, dilations, (height, width))):
         distance = (near - images) * factor
         logits[:, n] = -(distance**2 if squared else distance.abs()).mean(dim=1)
-    return logits.softmax(dim=1).add_(position.to(images)[:, None, None])
+    return logits.softmax(dim=1).add_(position.to(images, non_blocking=True)[:, None, None])
 
 
 def _propagate_torch(weights: Tensor, maps: Tensor, dilations: tuple[int, ...], iterations: int) -> Tensor:

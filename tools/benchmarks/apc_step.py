@@ -11,13 +11,13 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from cosa_sides import draw_batch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmseg.structures import SegDataSample
 from rich.console import Console
 from rich.table import Table
+from step_batches import draw_batch
 from step_clock import now_on
 from torch import Tensor
 
@@ -105,13 +105,8 @@ def summarise(seconds: dict[str, list[float]]) -> list[dict[str, str | float]]:
 
 def make_batch(model: APC, size: int, crop: int, seed: int, device: torch.device) -> tuple[Tensor, list[SegDataSample]]:
     """Generated scenes with labels and boxes."""
-    batch = draw_batch(model, size, crop, seed).to(device)
-    samples = []
-    for labels, box in zip(batch.labels, batch.boxes.tolist()):
-        sample = SegDataSample(metainfo=dict(img_box=tuple(box)))
-        sample.image_labels = labels
-        samples.append(sample)
-    return batch.weak, samples
+    batch = draw_batch(model, size, crop, seed)
+    return batch.views['view_1'].to(device), [sample.to(device) for sample in batch.data()['data_samples']]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

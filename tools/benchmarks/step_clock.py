@@ -1,44 +1,51 @@
-"""Where the time of a training step goes."""
+"""Where the time, or the arithmetic, of a training step goes."""
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
 import torch
 
-ASSIGNMENT = 'assignment network'
-FUSION = 'fusing its views'
-LABELS = 'label operations (CPL, SPL)'
-ONLINE = 'online forward'
+DATA = 'data'
+TEACHER = 'teacher'
+STUDENT = 'student'
+REFINE = 'refine'
 LOSSES = 'losses'
-ENERGY = 'energy loss'
 BACKWARD = 'backward'
-UPDATE = 'optimizer, moving average'
-SECTIONS = (ASSIGNMENT, FUSION, LABELS, ONLINE, LOSSES, ENERGY, BACKWARD, UPDATE)
+OPTIMIZER = 'optimizer'
+SECTIONS = (DATA, TEACHER, STUDENT, REFINE, LOSSES, BACKWARD, OPTIMIZER)
 
 
 class Clock:
-    """Seconds spent in each of the named sections; time inside a section within another counts for the inner one.
+    """What is spent in each of the named sections: seconds, or whatever else only grows.
 
-    Nothing is measured, and a GPU is never waited for, until ``running`` is set.
+    What is spent inside a section within another counts for the inner one, except that a teacher keeps all. Nothing is
+    measured, and a GPU is never waited for, outside of :meth:`measure`.
     """
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.running = False
-        self.seconds: dict[str, float] = defaultdict(float)
+    def __init__(self) -> None:
+        self._read: Callable[[], float] | None = None
+        self._spent: dict[str, float] = {}
         self._open: list[str] = []
         self._since = 0.0
 
     @contextmanager
+    def measure(self, read: Callable[[], float]) -> Iterator[dict[str, float]]:
+        """Measure inside this context; yields a dict of all sections that is filled meanwhile."""
+        self._spent, self._read = dict.fromkeys(SECTIONS, 0.0), read
+        try:
+            yield self._spent
+        finally:
+            self._read = None
+
+    @contextmanager
     def section(self, name: str) -> Iterator[None]:
-        """Count the time spent in this context for ``name``."""
-        if not self.running:
+        """Count what is spent in this context for ``name``."""
+        if self._read is None or TEACHER in self._open:
             yield
             return
         self._charge()
@@ -61,9 +68,9 @@ class Clock:
         setattr(owner, method, timed)
 
     def _charge(self) -> None:
-        now = now_on(self.device)
+        now = self._read()
         if self._open:
-            self.seconds[self._open[-1]] += now - self._since
+            self._spent[self._open[-1]] += now - self._since
         self._since = now
 
 

@@ -14,8 +14,11 @@ from mmwsss.registry import MODELS
 def rectified_min_max(maps: Tensor, eps: float = 1e-5) -> Tensor:
     """relu(p - min - eps) / (max - min + eps) with p = relu(maps), per image and channel of (B, C, h, w) (SEAM)."""
     maps = as_single(maps).relu()
-    low = maps.amin(dim=(-2, -1), keepdim=True)
-    return (maps - low - eps).relu() / (maps.amax(dim=(-2, -1), keepdim=True) - low + eps)
+    # One pixel takes the gradient of an extreme, as officially: sharing it among ties costs passes over all pixels.
+    low, high = (
+        extreme.values[..., None, None] for extreme in (maps.flatten(2).min(dim=2), maps.flatten(2).max(dim=2))
+    )
+    return (maps - low - eps).relu() / (high - low + eps)
 
 
 def min_pooling_loss(maps: Tensor, labels: Tensor, share: int = 4) -> Tensor:
@@ -30,10 +33,15 @@ def min_pooling_loss(maps: Tensor, labels: Tensor, share: int = 4) -> Tensor:
     return best.topk(count, dim=1, largest=False).values.relu().sum() / (count * len(best))
 
 
-def hardest_mean(errors: Tensor, share: float = 0.2) -> Tensor:
-    """Mean of the largest ``share`` of the numbers of each image in ``errors`` (B, ...)."""
+def hardest_mean(errors: Tensor, share: float = 0.2, numbers: int | None = None) -> Tensor:
+    """Mean of the largest ``share`` of the numbers of each image in ``errors`` (B, ...), none of which is negative.
+
+    ``numbers`` says how many an image has where ``errors`` leaves some out that are 0.
+    """
     flat = errors.flatten(1)
-    return flat.topk(max(int(flat.shape[1] * share), 1), dim=1).values.mean()
+    count = max(int((numbers or flat.shape[1]) * share), 1)
+    largest = flat if count >= flat.shape[1] else flat.topk(count, dim=1).values
+    return largest.sum() / (count * len(flat))
 
 
 @MODELS.register_module()
@@ -50,18 +58,29 @@ class EquivariantRegularization(nn.Module):
         self.hard_share = hard_share
         self.er_weight, self.ecr_weight = er_weight, ecr_weight
 
-    def forward(self, cams: tuple[Tensor, Tensor], refined: tuple[Tensor, Tensor], labels: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self,
+        cams: tuple[Tensor, Tensor],
+        refined: tuple[Tensor, Tensor],
+        labels: Tensor,
+        num_classes: int | None = None,
+    ) -> dict[str, Tensor]:
         """``loss_er`` and ``loss_ecr``.
 
         Args:
             cams, refined: maps (B, C, H, W) of the image and (B, C, h, w) of the scaled one, background in channel 0.
             labels: (B, C) multi-hot, the background included.
+            num_classes: classes over which the means go where the maps hold the present ones only, as absent classes
+                add nothing but their number; None for C.
         """
         first, second = (self._comparable(pair, labels) for pair in (cams, refined))
-        er = (first[0][:, 1:] - first[1][:, 1:]).abs().mean()
+        pixels = first[1][0, 0].numel()
+        classes = num_classes or labels.shape[1]
+        er = (first[0][:, 1:] - first[1][:, 1:]).abs().sum() / (len(labels) * (classes - 1) * pixels)
         targets = [exclusive_foreground(_with_background(cam)).detach() for cam in first]
         hard = [
-            hardest_mean((target - maps).abs(), self.hard_share) for target, maps in zip(reversed(targets), second)
+            hardest_mean((target - maps).abs(), self.hard_share, classes * pixels)
+            for target, maps in zip(reversed(targets), second)
         ]  # fmt: skip
         return dict(loss_er=self.er_weight * er, loss_ecr=self.ecr_weight * sum(hard))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mmwsss.ops import RESIZERS
+from mmwsss.ops.channels import PresentClasses
 from mmwsss.pseudo_labels import min_max_normalize
 from mmwsss.pseudo_labels.views import FusionRule
 from mmwsss.registry import MODELS
@@ -89,13 +91,23 @@ class SEAM(WeakSegmentor):
         views = [images]
         if self.second_scale is not None:
             views.append(F.interpolate(images, scale_factor=self.second_scale, mode='bilinear', align_corners=True))
-        cams, refined = zip(*(self.maps_of(view) for view in views))
+        sizes = [tuple(view.shape[-2:]) for view in views]
+        cams, refined = zip(*(self.coarse_maps(view) for view in views))
         share = 1 / len(views)
-        losses = dict(loss_cls=share * sum(self.loss_cls(image_logits(cam), labels) for cam in cams))
+        logits = [enlarged_means(cam, size)[:, 1:] for cam, size in zip(cams, sizes)]
+        losses = dict(loss_cls=share * sum(self.loss_cls(own, labels) for own in logits))
+        if self.loss_min_pool is None and self.loss_equivariance is None:
+            return losses
+        # Absent classes are 0 in the other losses, so only the maps of present ones are enlarged.
+        present = PresentClasses(labels, max(sample.get('num_present', labels.shape[1]) for sample in data_samples))
+        cams, refined = (
+            [_align_corners(present.select_with_background(maps), size) for maps, size in zip(views, sizes)]
+            for views in (cams, refined)
+        )
         if self.loss_min_pool is not None:
-            losses['loss_min'] = share * sum(self.loss_min_pool(maps[:, 1:], labels) for maps in refined)
+            losses['loss_min'] = share * sum(self.loss_min_pool(maps[:, 1:], present.valid) for maps in refined)
         if self.loss_equivariance is not None:
-            losses |= self.loss_equivariance(cams, refined, with_background(labels))
+            losses |= self.loss_equivariance(cams, refined, with_background(present.valid), self.num_classes)
             if self._warms_up:
                 del losses['loss_er']
         return losses
@@ -106,11 +118,14 @@ class SEAM(WeakSegmentor):
             raise RuntimeError('warmup_iters of SEAM needs dict(type="IterationHook") in custom_hooks')
         return bool(self.warmup_iters) and self.iteration < self.warmup_iters
 
-    def maps_of(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps and refined maps (B, C, H, W), float32, of images (B, 3, H, W), the background in channel 0."""
+    def coarse_maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps and refined maps (B, C, h, w), float32, of images (B, 3, H, W), the background in channel 0."""
         features = self.backbone(images)
-        maps = self.head(images, [features[i] for i in self.in_index])
-        return tuple(_align_corners(m.float(), tuple(images.shape[-2:])) for m in maps)
+        return tuple(maps.float() for maps in self.head(images, [features[i] for i in self.in_index]))
+
+    def maps_of(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The same at the size of the images, (B, C, H, W)."""
+        return tuple(_align_corners(maps, tuple(images.shape[-2:])) for maps in self.coarse_maps(images))
 
     def network_outputs(self, inputs: Tensor) -> dict[str, Tensor]:
         """Refined maps (B, K, H, W) and image scores (B, K) in [0, 1] of images (B, 3, H, W)."""
@@ -141,3 +156,18 @@ class SEAM(WeakSegmentor):
 def image_logits(cam: Tensor) -> Tensor:
     """Logits (B, K) of the foreground classes: averages of maps (B, C, h, w)."""
     return cam.mean(dim=(-2, -1))[:, 1:]
+
+
+def enlarged_means(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Averages (B, C) of ``maps`` (B, C, h, w) enlarged to ``size`` with aligned corners; nothing is enlarged.
+
+    Every pixel of a map has the same share in all averages of one size.
+    """
+    rows, columns = (_pixel_shares(*sides, maps) for sides in zip(maps.shape[-2:], size))
+    return (maps * rows[:, None] * columns).sum(dim=(-2, -1))
+
+
+def _pixel_shares(n_in: int, n_out: int, like: Tensor) -> Tensor:
+    """What part (n_in,) each of ``n_in`` numbers has in the mean of ``n_out`` that are interpolated from them."""
+    numbers = torch.eye(n_in, dtype=like.dtype, device=like.device)
+    return F.interpolate(numbers[None], n_out, mode='linear', align_corners=True)[0].mean(dim=1)

@@ -133,3 +133,15 @@ def test_min_pooling_averages_over_images() -> None:
     maps, labels = torch.rand(3, 2, 4, 4), torch.ones(3, 2)
     each = [min_pooling_loss(maps[i : i + 1], labels[:1]) for i in range(3)]
     torch.testing.assert_close(min_pooling_loss(maps, labels), torch.stack(each).mean())
+
+
+def test_absent_classes_may_be_left_out() -> None:
+    cams, refined = views()
+    labels = torch.tensor([[1.0, 1, 0, 1]] * len(cams[0]))
+    kept = [0, 1, 3]
+    for share in (0.2, 0.9):
+        loss = EquivariantRegularization(hard_share=share)
+        every = loss(cams, refined, labels)
+        few = loss(*([maps[:, kept] for maps in pair] for pair in (cams, refined)), labels[:, kept], num_classes=4)
+        for name, value in every.items():
+            torch.testing.assert_close(few[name], value)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mmwsss.engine import BFloat16OptimWrapper
 from mmwsss.models.segmentors import SEAM
-from mmwsss.models.segmentors.seam import image_logits
+from mmwsss.models.segmentors.seam import enlarged_means, image_logits
 from mmwsss.models.segmentors.weak_segmentor import with_background
 from mmwsss.pseudo_labels import min_max_normalize
 from mmwsss.pseudo_labels.crop_views import CropViews
@@ -76,10 +76,10 @@ def images() -> Tensor:
 )
 def test_losses_of_each_switch(images, make_samples, settings: dict, keys: set[str], views: int) -> None:
     model = build(**settings)
-    with mock.patch.object(model, 'maps_of', wraps=model.maps_of) as maps_of:
+    with mock.patch.object(model, 'coarse_maps', wraps=model.coarse_maps) as coarse_maps:
         losses = model.loss(images, make_samples(LABELS))
     assert losses.keys() == keys
-    sizes = [tuple(call.args[0].shape[-2:]) for call in maps_of.call_args_list]
+    sizes = [tuple(call.args[0].shape[-2:]) for call in coarse_maps.call_args_list]
     assert sizes == [(32, 48), (9, 14)][:views]
     for loss in losses.values():
         assert loss.dim() == 0
@@ -100,6 +100,13 @@ def test_values_are_averages_over_views(images, make_samples) -> None:
     both = model.loss_equivariance((cam1, cam2), (refined1, refined2), with_background(labels))
     for name, value in both.items():
         torch.testing.assert_close(losses[name], value)
+
+
+@pytest.mark.parametrize('size', [(32, 48), (9, 5), (4, 6)])
+def test_means_of_enlarged_maps_need_no_enlarging(size) -> None:
+    maps = torch.randn(2, 3, 9, 14, generator=torch.Generator().manual_seed(0))
+    enlarged = F.interpolate(maps, size, mode='bilinear', align_corners=True)
+    torch.testing.assert_close(enlarged_means(maps, size), enlarged.mean(dim=(-2, -1)))
 
 
 def test_every_part_learns(images, make_samples) -> None:

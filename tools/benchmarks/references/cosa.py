@@ -7,29 +7,67 @@ multiplied by 0. The filter of the energy loss is compiled code there too, so bo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from cosa_reference_network import PlainNetwork
-from step_clock import ASSIGNMENT, BACKWARD, ENERGY, FUSION, LABELS, LOSSES, ONLINE, UPDATE, Clock
+from step_batches import Batch
+from step_clock import REFINE, STUDENT, TEACHER
 from torch import Tensor, nn
 
-from mmwsss.models.backbones import TokenViT
 from mmwsss.models.decode_heads import LargeFOVHead
 from mmwsss.models.heads import CAMHead
 from mmwsss.models.segmentors import CoSA
 from mmwsss.pseudo_labels import FixedThreshold
 from mmwsss.refiners import PermutohedralLattice
 
+from .base import Reference, enlarge, reads
+from .decoder import PlainLargeFOV
+from .vit import PlainViT, copy_weights
+
 IGNORE = 255
 ABSENT = -1e5
-SWAPPED = ('c2s', 's2c', 'energy')
 
 
-def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(maps, size=size, mode='bilinear', align_corners=False)
+class PlainOutputs(NamedTuple):
+    """Image logits (B, K), maps (B, K, h, w) and segmentation logits (B, K + 1, h, w) of one network."""
+
+    image_logits: Tensor
+    aux_image_logits: Tensor
+    cam: Tensor
+    aux_cam: Tensor
+    logits: Tensor
+
+
+class PlainNetwork(nn.Module):
+    """ViT, two classifiers and LargeFOV; parts are named as in :class:`CoSANetwork`, so that its weights load.
+
+    Raises:
+        ValueError: a part of ``like`` is another one.
+    """
+
+    def __init__(self, like: nn.Module) -> None:
+        super().__init__()
+        for name, kind in dict(head=CAMHead, aux_head=CAMHead, decode_head=LargeFOVHead).items():
+            if not isinstance(part := getattr(like, name), kind):
+                raise ValueError(f'{name} is a {type(part).__name__}; the reference only knows {kind.__name__}')
+        self.backbone = PlainViT(like.backbone)
+        for name in ('head', 'aux_head'):
+            head = nn.Module()
+            head.classifier = nn.Conv2d(like.head.in_channels, like.head.num_classes - 1, 1, bias=False)
+            copy_weights(head, getattr(like, name))
+            self.add_module(name, head)
+        self.decode_head = PlainLargeFOV(like.decode_head)
+
+    def forward(self, images: Tensor) -> PlainOutputs:
+        aux, final = self.backbone(images)
+        return PlainOutputs(
+            self.head.classifier(F.adaptive_max_pool2d(final, 1)).flatten(1),
+            self.aux_head.classifier(F.adaptive_max_pool2d(aux, 1)).flatten(1),
+            F.conv2d(final, self.head.classifier.weight),
+            F.conv2d(aux, self.aux_head.classifier.weight),
+            self.decode_head(final),
+        )
 
 
 def normalize_maps(maps: Tensor) -> Tensor:
@@ -38,16 +76,13 @@ def normalize_maps(maps: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def multi_scale(
-    network: PlainNetwork, images: Tensor, scales: tuple[float, ...], clock: Clock
-) -> tuple[Tensor, Tensor, Tensor]:
+def multi_scale(network: PlainNetwork, images: Tensor, scales: tuple[float, ...]) -> tuple[Tensor, Tensor, Tensor]:
     """Maps of both classifiers (B, K, H, W) in [0, 1] and summed logits (B, K + 1, H, W) of all scales and flips."""
     count, size = len(images), tuple(images.shape[-2:])
     cams, logits = [], []
     for scale in scales:
         scaled = images if scale == 1 else enlarge(images, tuple(int(scale * side) for side in size))
-        with clock.section(ASSIGNMENT):
-            outputs = network(torch.cat((scaled, scaled.flip(-1))))
+        outputs = network(torch.cat((scaled, scaled.flip(-1))))
         cam, aux_cam, both = (enlarge(maps, size) for maps in (outputs.cam, outputs.aux_cam, outputs.logits))
         cams.append(F.relu(torch.maximum(cam[:count], cam[count:].flip(-1))))
         # The released procedure makes this one for every scale as well, though only the last is read.
@@ -132,67 +167,64 @@ def energy_loss(probabilities: Tensor, images: Tensor, mask: Tensor, boxes: Tens
     )  # fmt: skip
 
 
+KNOWN = dict(
+    reliability=None, refiner=None, loss_csc=None, loss_pce=None, consistency=None, aux_scales='last', aux_seg2cam=0,
+    mix_cams=False, mask_after_softmax=False,
+)  # fmt: skip
+
+
 def check_released(model: CoSA) -> None:
     """Raise ValueError where ``model`` is not set up as the released procedure, the only one known here."""
-    kinds = dict(backbone=TokenViT, head=CAMHead, aux_head=CAMHead, decode_head=LargeFOVHead)
-    for name, kind in kinds.items():
-        if not isinstance(part := getattr(model.online, name), kind):
-            raise ValueError(
-                f'{name} of the model is a {type(part).__name__}; the reference only knows {kind.__name__}'
-            )
-    known = dict(reliability=None, refiner=None, loss_csc=None, aux_scales='last', aux_seg2cam=0, mix_cams=False)
-    known.update(mask_after_softmax=False)
-    for name, value in known.items():
-        if getattr(model, name) != value:
-            raise ValueError(f'{name} of the model is not {value!r}; give the config of a released variant')
+    if not isinstance(model, CoSA):
+        raise ValueError(f'the model of the config is {type(model).__name__}, not CoSA')
+    reads(model, **KNOWN)
     if not all(isinstance(part, FixedThreshold) for part in (model.threshold, model.aux_threshold)):
         raise ValueError('the thresholds of the model are not of type FixedThreshold; give a released variant')
     for name in ('loss_c2s', 'loss_s2c', 'loss_energy'):
         if getattr(model, name) is None:
             raise ValueError(f'{name} of the model is None; give the config of a released variant')
-    if model.loss_s2c.version != 'v1':
-        raise ValueError(f'loss_s2c of the model is of version {model.loss_s2c.version}; only v1 is known here')
+    reads(model.loss_s2c, version='v1')
 
 
-class PlainCoSA:
-    """Training steps of the released procedure with the sizes, weights and settings of ``model``.
+class PlainCoSA(Reference):
+    """Training steps of the released procedure.
 
-    Args:
-        optimizer: arguments of AdamW.
-        head_rate: factor on the rate of both classifiers and the decoder.
-
-    Raises:
-        ValueError: ``model`` is not a released variant.
+    Its parts are named ``online`` and ``assignment`` as in :class:`CoSA`.
     """
 
-    def __init__(self, model: CoSA, optimizer: dict, head_rate: float, clock: Clock) -> None:
+    def build(self, model: CoSA) -> nn.Module:
         check_released(model)
-        self.settings, self.clock = model, clock
-        device = next(model.parameters()).device
-        self.online = PlainNetwork(model.online).to(device)
-        self.assignment = PlainNetwork(model.assignment).to(device).requires_grad_(False)
-        groups = [dict(params=list(part), lr=rate * optimizer['lr']) for part, rate in self._groups(head_rate)]
-        self.optimizer = torch.optim.AdamW(groups, **optimizer)
+        network = nn.Module()
+        network.online = PlainNetwork(model.online)
+        network.assignment = PlainNetwork(model.assignment).requires_grad_(False)
+        return network
 
-    def _groups(self, head_rate: float) -> Iterator[tuple[list[nn.Parameter], float]]:
-        vit = [(name, weight) for name, weight in self.online.backbone.named_parameters() if weight.requires_grad]
-        yield [weight for name, weight in vit if '.ln' not in f'.{name}'], 1
-        yield [weight for name, weight in vit if '.ln' in f'.{name}'], 1
-        yield [*self.online.head.parameters(), *self.online.aux_head.parameters()], head_rate
-        yield list(self.online.decode_head.parameters()), head_rate
+    @property
+    def idle(self) -> bool:
+        """Whether this is a step of the warm-up."""
+        return self.settings.iteration <= self.settings.warmup_iters
 
-    def losses(self, weak: Tensor, strong: Tensor, labels: Tensor, boxes: Tensor) -> dict[str, Tensor]:
-        """Losses before their weights, of normalised views (B, 3, H, W), labels (B, K) and boxes (B, 4)."""
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Weighted losses; the warm-up computes all of them and multiplies by 0 what it does not want."""
+        found = self.unweighted(batch.views['view_1'], batch.views['view_2'], batch.labels, batch.boxes)
+        losses = dict(loss_cls=found.pop('cls'), loss_cls_aux=found.pop('cls_aux'))
+        for name, value in found.items():
+            weighted = getattr(self.settings, f'loss_{name}').loss_weight * value
+            losses[f'loss_{name}'] = 0.0 * weighted if self.idle else weighted
+        return losses
+
+    def unweighted(self, weak: Tensor, strong: Tensor, labels: Tensor, boxes: Tensor) -> dict[str, Tensor]:
+        """Losses of normalised views (B, 3, H, W), labels (B, K) and boxes (B, 4)."""
         ours, clock, size = self.settings, self.clock, strong.shape[-2:]
-        with clock.section(FUSION):
-            cam, aux_cam, logits = multi_scale(self.assignment, weak, ours.scales, clock)
-        with clock.section(ONLINE):
-            online = self.online(strong)
+        with clock.section(TEACHER):
+            cam, aux_cam, logits = multi_scale(self.network.assignment, weak, ours.scales)
+        with clock.section(STUDENT):
+            online = self.network.online(strong)
         losses = dict(
             cls=F.multilabel_soft_margin_loss(online.image_logits, labels),
             cls_aux=F.multilabel_soft_margin_loss(online.aux_image_logits, labels),
         )
-        with clock.section(LABELS):
+        with clock.section(REFINE):
             masks = [
                 pseudo_masks(maps * labels[:, :, None, None], labels, boxes, *thresholds, ours.down_scale)
                 for maps, thresholds in ((cam, self._thresholds('')), (aux_cam, self._thresholds('aux_')))
@@ -200,13 +232,12 @@ class PlainCoSA:
         enlarged = enlarge(online.logits, size)
         parts = [balanced_entropy(enlarged, mask, ours.loss_c2s.fg_weight) for mask in masks]
         losses['c2s'] = (1 - ours.aux_cam2seg) * parts[0] + ours.aux_cam2seg * parts[1]
-        with clock.section(ENERGY):
-            mean, std = ours.data_preprocessor.mean, ours.data_preprocessor.std
-            energy = ours.loss_energy
-            losses['energy'] = energy.factor * energy_loss(
-                enlarged.softmax(dim=1), strong * std + mean, masks[0], boxes, energy.settings
-            )
-        with clock.section(LABELS):
+        mean, std = ours.data_preprocessor.mean, ours.data_preprocessor.std
+        energy = ours.loss_energy
+        losses['energy'] = energy.factor * energy_loss(
+            enlarged.softmax(dim=1), strong * std + mean, masks[0], boxes, energy.settings
+        )
+        with clock.section(REFINE):
             target = label_probabilities(logits, labels, ours.temperature)[:, 1:]
             target = enlarge(target, online.cam.shape[-2:])
         losses['s2c'] = F.binary_cross_entropy_with_logits(F.relu(online.cam), target)
@@ -216,23 +247,9 @@ class PlainCoSA:
         threshold = getattr(self.settings, f'{prefix}threshold')
         return float(threshold.high), float(threshold.low)
 
-    def step(self, weak: Tensor, strong: Tensor, labels: Tensor, boxes: Tensor, idle: bool) -> dict[str, Tensor]:
-        """One iteration, in the warm-up if ``idle``; returns the losses."""
-        self.optimizer.zero_grad()
-        with self.clock.section(LOSSES):
-            losses = self.losses(weak, strong, labels, boxes)
-            swapped = sum(getattr(self.settings, f'loss_{name}').loss_weight * losses[name] for name in SWAPPED)
-            # The warm-up multiplies by 0 what it does not want.
-            total = losses['cls'] + losses['cls_aux'] + (0.0 * swapped if idle else swapped)
-        with self.clock.section(BACKWARD):
-            total.backward()
-        with self.clock.section(UPDATE):
-            self.optimizer.step()
-            self.move_average()
-        return losses
-
     @torch.no_grad()
-    def move_average(self) -> None:
+    def after_step(self) -> None:
+        """Move the assignment network."""
         momentum = self.settings.momentum
-        for average, weight in zip(self.assignment.parameters(), self.online.parameters()):
+        for average, weight in zip(self.network.assignment.parameters(), self.network.online.parameters()):
             average.data.mul_(momentum).add_(weight.data, alpha=1 - momentum)
