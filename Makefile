@@ -38,13 +38,14 @@ DEMO_SOURCES := $(shell find mmwsss configs/_base_ configs/vitpcm configs/cam -n
 export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test demo lint format clean which-env
+.PHONY: help venv test demo docs lint format clean which-env
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make demo    install, generate data, train and evaluate ViT-PCM, end with scores and pictures'
 	@echo 'make test    install and run the tests'
 	@echo 'make venv    only make the environment $(VENV)'
+	@echo 'make docs    build the documentation as HTML in docs/_build/html'
 	@echo 'make lint    check style and format; make format applies them'
 	@echo 'make clean   remove caches and the results of the demo'
 	@echo
@@ -78,6 +79,10 @@ endif
 test: venv
 	'$(PY)' -m pytest -n $(WORKERS) --dist loadfile
 
+docs: venv
+	'$(PY)' -c 'import furo, myst_parser, sphinx' 2>/dev/null || '$(PY)' -m pip install $(PIP_FLAGS) $(CONSTRAINTS) -r requirements/docs.txt
+	'$(PY)' -m sphinx -W --keep-going -b html docs docs/_build/html
+
 lint: venv
 	'$(PY)' -m ruff check .
 	'$(PY)' -m ruff format --check .
@@ -98,5 +103,5 @@ $(DEMO)/.finished: $(STAMP) $(DEMO_SOURCES)
 	@touch $@
 
 clean:
-	rm -rf $(DEMO) build .pytest_cache .ruff_cache
+	rm -rf $(DEMO) build docs/_build .pytest_cache .ruff_cache
 	find mmwsss tools tests configs -name __pycache__ -type d -prune -exec rm -rf {} +
