@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -23,15 +21,12 @@ from mmengine.utils.dl_utils import set_multi_processing
 from torch import nn
 
 from mmwsss.apis import launch
-from mmwsss.apis.testing import load_weights, read_checkpoint
+from mmwsss.apis.models import check_device, load_model, recipe_names, use_steps
 from mmwsss.datasets.checks import DatasetError
 from mmwsss.pseudo_labels.export import ExportResult, export_pseudo_labels
 from mmwsss.pseudo_labels.export_data import ExportError, export_dataset_cfg
-from mmwsss.pseudo_labels.labeler import PseudoLabeler
 from mmwsss.pseudo_labels.manifest import ExportSource
 from mmwsss.registry import DATASETS, MODELS
-
-RECIPES = Path(__file__).resolve().parents[1] / 'configs' / '_base_' / 'pseudo_labels'
 
 
 def parse_args() -> argparse.Namespace:
@@ -60,67 +55,16 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def recipe_names() -> list[str]:
-    """Names that ``--steps`` knows."""
-    return sorted(path.stem for path in RECIPES.glob('*.py'))
-
-
-def find_steps(name: str) -> list[dict[str, Any]] | None:
-    """Configs of the steps in a recipe or a config file; None where it says ``pseudo_labeler = None``.
-
-    Raises:
-        UsageError: there is no such recipe or file, or it does not set ``pseudo_labeler``.
-    """
-    path = Path(name) if name.endswith('.py') else RECIPES / f'{name}.py'
-    if not path.is_file():
-        raise launch.UsageError(f'--steps {name}: no such file, nor one of the recipes {", ".join(recipe_names())}')
-    cfg = launch.load_config(str(path))
-    if 'pseudo_labeler' not in cfg:
-        raise launch.UsageError(f'--steps {name}: {path} does not set pseudo_labeler = dict(steps=[...])')
-    return None if cfg.pseudo_labeler is None else cfg.pseudo_labeler.steps
-
-
-def use_steps(cfg: Config, steps: str | None) -> list[dict[str, Any]] | None:
-    """Put the steps that ``--steps`` names into the model of ``cfg``; returns those the model then has."""
-    if steps is not None:
-        found = find_steps(steps)
-        cfg.model.pseudo_labeler = None if found is None else dict(steps=found)
-    labeler = cfg.model.get('pseudo_labeler')
-    return None if labeler is None else labeler['steps']
-
-
 def build_model(cfg: Config, checkpoint: str, device: str) -> nn.Module:
-    """Model of ``cfg`` with the weights of ``checkpoint``, see :func:`~mmwsss.apis.testing.load_weights`.
+    """Model of ``cfg`` with the weights of ``checkpoint``.
 
     Raises:
-        UsageError: the model makes no localization maps, the weights do not belong to it, the file holds none, or a
-            step of its pseudo labeler cannot be built.
+        UsageError: the model makes no localization maps, or see :func:`~mmwsss.apis.models.load_model`.
     """
     kind = MODELS.get(cfg.model.type)
     if kind is not None and not hasattr(kind, 'viewed_outputs'):
         raise launch.UsageError(f'{kind.__name__} makes no localization maps; give the config of a weak segmentor')
-    if cfg.model.get('pseudo_labeler') is not None:
-        try:
-            PseudoLabeler(**cfg.model.pseudo_labeler)
-        except (KeyError, TypeError, ValueError) as error:
-            raise launch.UsageError(f'the steps of the pseudo labeler cannot be built: {error}') from error
-    model = MODELS.build(cfg.model)
-    load_weights(model, read_checkpoint(checkpoint), checkpoint)
-    return model.to(device)
-
-
-def check_device(device: str) -> str:
-    """``device`` itself.
-
-    Raises:
-        UsageError: torch does not know it or it is not there.
-    """
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        text = ' '.join(str(error).split('\n')[0].split())
-        raise launch.UsageError(f'--device {device} cannot be used: {text}') from error
-    return device
+    return load_model(cfg, checkpoint, device)[0]
 
 
 def start_processes(args: argparse.Namespace) -> tuple[Config, str]:

@@ -1,0 +1,121 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny_configs import CONFIGS, tiny_config, write_data
+
+from mmwsss.cli import main as command
+from mmwsss.registry import MODELS
+from mmwsss.version import __version__
+
+
+@pytest.fixture
+def mmwsss(monkeypatch, capsys):
+    """Run the command in this process; returns its status, output and errors."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, 'argv', ['mmwsss', *map(str, arguments)])
+        monkeypatch.setattr(sys, 'path', [*sys.path])
+        status = 0
+        try:
+            command.main()
+        except SystemExit as stop:
+            status = stop.code
+        found = capsys.readouterr()
+        return status, found.out, found.err
+
+    return run
+
+
+def test_help_names_every_command(mmwsss):
+    status, out, _ = mmwsss()
+    assert status == 0
+    for name in ('predict', 'train', 'test', 'pseudo-labels', 'report', 'list', 'shapes', 'export', 'tool', 'where'):
+        assert f'\n  {name} ' in out
+    assert mmwsss('--version')[1].strip() == __version__
+
+
+def test_every_tool_is_there(mmwsss, repository):
+    assert mmwsss('where')[1].strip() == str(repository)
+    for file, _ in command.TOOLS.values():
+        assert (repository / 'tools' / file).is_file()
+
+
+def test_list(mmwsss):
+    _, out, _ = mmwsss('list', 'vitpcm_shapes')
+    assert out.split() == ['vitpcm_shapes', 'vitpcm', 'shapes']
+    status, _, error = mmwsss('list', 'vitpcm_shapez')
+    assert (status, 'nearest: vitpcm_shapes' in error) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['predct'], 'error: mmwsss has no command predct; nearest: predict; commands are '),
+        (['train', 'vitpcm_shapez'], 'error: config vitpcm_shapez does not exist; nearest: vitpcm_shapes'),
+        (['predict', 'vitpcm_shapes', 'gone.jpg'], 'error: no weights: name a checkpoint or a work dir'),
+        (['predict', 'vitpcm_shapes'], 'the following arguments are required: IMAGE; see mmwsss predict --help'),
+        (['tool', 'misc/print_confg'], 'nearest: misc/print_config'),
+        (['tool'], 'error: mmwsss tool needs the name of one: '),
+        (['export', 'vitpcm_shapes', 'gone.pth', '--out', 'x.onnx'], 'error: checkpoint: gone.pth does not exist'),
+        (['export', 'vitpcm_shapes', 'gone.pth', '--out', 'x.txt'], 'has to end in .onnx'),
+    ],
+)
+def test_mistakes_are_one_line(mmwsss, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    status, _, error = mmwsss(*arguments)
+    assert status == 2
+    assert message in error.splitlines()[-1]
+    assert 'Traceback' not in error
+
+
+def test_tools_run_as_themselves(mmwsss):
+    status, out, _ = mmwsss('tool', 'misc/print_config', 'cam_shapes')
+    assert status == 0
+    assert "type='CAMClassifier'" in out
+
+
+def test_predict(mmwsss, tmp_path, monkeypatch):
+    data_root = write_data(tmp_path, 'ShapesDataset', train=2)
+    cfg = tiny_config(CONFIGS / 'vitpcm_shapes.py', data_root, tmp_path / 'work')
+    cfg.dump(tmp_path / 'tiny.py')
+    torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'weights.pth')
+    monkeypatch.chdir(tmp_path)
+    images = ['ShapesDataset/JPEGImages/*.jpg', 'gone.jpg']
+    arguments = ['predict', 'tiny.py', *images, '--weights', 'weights.pth', '--device', 'cpu', '--workers', 0]
+    status, _, error = mmwsss(*arguments)
+    assert (status, '1 of 5 images cannot be read (gone.jpg: no such file)' in error) == (2, True)
+    status, out, _ = mmwsss(*arguments, '--skip-corrupt', '--classes', 'striped_disc')
+    assert status == 0
+    assert 'left out: gone.jpg: no such file' in out
+    assert 'predictions: 4 images in ' in out
+    assert out.strip().endswith('maps and pseudo masks made with image labels')
+    assert len(list((tmp_path / 'predictions' / 'masks').iterdir())) == 4
+
+
+@pytest.mark.slow
+def test_generate_train_and_predict_from_another_folder(tmp_path):
+    def run(*arguments):
+        done = subprocess.run(
+            [sys.executable, '-m', 'mmwsss', *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, 'CUDA_VISIBLE_DEVICES': '', 'OMP_NUM_THREADS': '1'},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run('shapes', '--train', 16, '--val', 2, '--close-ups', 0, '--quiet')
+    options = ['model.backbone.init_cfg=None', 'train_dataloader.batch_size=4', 'train_cfg.val_interval=9']
+    options += ['train_cfg.max_iters=1', 'train_dataloader.num_workers=0', 'train_dataloader.persistent_workers=False']
+    run('train', 'vitpcm_shapes', '--cfg-options', *options)
+    images = tmp_path / 'data' / 'shapes' / 'JPEGImages'
+    weights = ['--weights', 'work_dirs/vitpcm_shapes']
+    told = run('predict', 'vitpcm_shapes', images / 'val_00000.jpg', *weights, '--classes', 'striped_disc')
+    assert 'predictions: 1 images in ' in told
+    assert told.strip().endswith('maps and pseudo masks made with image labels')
+    assert (tmp_path / 'predictions' / 'panels' / 'val_00000.png').is_file()
