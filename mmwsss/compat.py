@@ -1,7 +1,7 @@
 """The only place that knows about version gaps between the dependencies.
 
 ``apply()`` looks at what is installed and repairs only what is missing: with a full mmcv, a torchvision that loads its
-operators and a setuptools that ships ``pkg_resources``, it changes nothing except the allow-list of ``torch.load``.
+operators and a setuptools that ships ``pkg_resources``, it changes nothing except what ``torch.load`` allows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import pickle
 import sys
 import types
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -63,6 +64,7 @@ def apply() -> None:
     import_mmcv_ops()
     replace_pkg_resources()
     allow_mmengine_checkpoints()
+    check_downloads()
 
 
 def has_compiled_ops() -> bool:
@@ -188,6 +190,18 @@ def allow_mmengine_checkpoints() -> None:
     # Pickle stores the methods a HistoryBuffer carries as calls of getattr.
     allowed += [(_history_buffer_method, f'{module}.getattr') for module in ('builtins', '__builtin__')]
     torch.serialization.add_safe_globals(allowed)
+
+
+def check_downloads() -> None:
+    """Let mmengine read the checkpoints that it downloads with ``weights_only=True`` too.
+
+    It asks torch's hub for them, which runs the code in a file unless it is told not to.
+    """
+    import torch
+    from mmengine.runner import checkpoint
+
+    if hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'):  # as for local files, torch >= 2.6
+        checkpoint.load_url = partial(torch.hub.load_state_dict_from_url, weights_only=True)
 
 
 def _history_buffer_method(owner: object, name: str) -> Callable:

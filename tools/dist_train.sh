@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Usage: tools/dist_train.sh CONFIG GPUS [arguments of train.py]
-# Environment: NNODES, NODE_RANK, MASTER_ADDR, PORT. Without a GPU, GPUS is the number of processes.
+# Environment: NNODES, NODE_RANK, MASTER_ADDR, PORT, MAX_RESTARTS. Without a GPU, GPUS is the number of processes.
 set -euo pipefail
 
 if [ "$#" -lt 2 ]; then

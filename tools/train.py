@@ -32,10 +32,9 @@ def main() -> None:
     cfg = launch.load_run_config(args)
     if args.amp:
         launch.enable_amp(cfg)
-    if args.resume is not None:
-        launch.set_resume(cfg, args.resume)
+    launch.set_resume(cfg, args.resume)
     launch.check_training(cfg)
-    launch.build_runner(cfg).train()
+    launch.train(cfg)
 
 
 if __name__ == '__main__':

@@ -1,16 +1,27 @@
-"""Which checkpoint of a run is meant."""
+"""Which checkpoint of a run is meant, and whether it is whole."""
 
 from __future__ import annotations
 
 import os
 import pickle
+import re
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from .errors import UsageError
 
 LAST, BEST = 'last_checkpoint', 'best'
+_NEEDED = ('meta', 'state_dict', 'message_hub', 'optimizer')  # to go on with a training
+_NUMBERED = re.compile(r'(iter|epoch)_(\d+)\.pth')
+# What torch.load raises on files of other kinds, cut ones and hostile ones.
+UNREADABLE = (
+    pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError, AttributeError, ImportError,
+    TypeError, IndexError, zipfile.BadZipFile,
+)  # fmt: skip
 
 
 def find_checkpoint(path: str, what: str = 'checkpoint') -> str:
@@ -58,9 +69,8 @@ def best_checkpoint(work_dir: str) -> str:
     if last is None:
         raise UsageError(f'the folder {work_dir} has no {LAST}, which names the best one; name the checkpoint file')
     try:
-        content = torch.load(last, map_location='cpu', mmap=True, weights_only=True)
-        noted = content['message_hub']['runtime_info']
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, ValueError, TypeError) as error:
+        noted = _mapped(last)['message_hub']['runtime_info']
+    except UNREADABLE as error:
         raise UsageError(f'{last} cannot be read as the checkpoint of a run ({type(error).__name__})') from error
     if 'best_ckpt' not in noted:
         raise UsageError(
@@ -68,6 +78,93 @@ def best_checkpoint(work_dir: str) -> str:
             'name the checkpoint file'
         )
     return _existing(work_dir, noted['best_ckpt'], last)
+
+
+def resumable_checkpoint(work_dir: str, warn: Callable[[str], None]) -> str | None:
+    """Newest whole checkpoint of the run in ``work_dir``; None where nothing was saved yet.
+
+    It is the one that ``last_checkpoint`` names or, where that is damaged or missing, the one before it that is still
+    there, which ``warn`` is told in one line.
+
+    Raises:
+        UsageError: none of them can be read.
+    """
+    pointer = Path(work_dir) / LAST
+    if not pointer.is_file():
+        return None
+    named, problems = pointer.read_text(encoding='utf-8').strip(), []
+    try:
+        paths = [_existing(work_dir, named, str(pointer))]
+    except UsageError as error:
+        paths = []
+        problems.append(str(error).partition(';')[0])
+    for path in [*paths, *_older(work_dir, named)]:
+        try:
+            check_resumable(path)
+        except UsageError as error:
+            problems.append(str(error))
+            continue
+        if problems:
+            warn(f'{"; ".join(problems)}: going on from {path} instead')
+        return path
+    raise UsageError(
+        f'{work_dir} has no checkpoint to go on from: {"; ".join(problems)}; remove {pointer} to start anew there'
+    )
+
+
+def check_resumable(path: str) -> None:
+    """Check that a training can go on from the file ``path``, whose every byte is read.
+
+    Raises:
+        UsageError: it is missing, damaged, holds other objects than numbers, or only weights.
+    """
+    content = check_checkpoint(path)
+    missing = [key for key in _NEEDED if not isinstance(content, dict) or key not in content]
+    if missing:
+        raise UsageError(
+            f'{path} is no checkpoint to go on from, it has no {missing[0]}; name one that a training saved, or start '
+            'from its weights by --cfg-options load_from=FILE'
+        )
+
+
+def check_checkpoint(path: str) -> Any:
+    """Content of the file ``path`` with tensors mapped from it, after a check of every byte; nothing in it is run.
+
+    Raises:
+        UsageError: it is missing, damaged, or holds other objects than numbers.
+    """
+    if not os.path.isfile(path):
+        raise UsageError(f'{path} does not exist')
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    raise UsageError(f'{path} is damaged')
+        return _mapped(path)
+    except UNREADABLE as error:
+        if foreign := re.search(r'GLOBAL (\S+)', str(error)):
+            raise UsageError(
+                f'{path} holds {foreign[1]}, which is no part of a checkpoint; it was not run. Take a file from a '
+                'source you trust'
+            ) from error
+        raise UsageError(f'{path} is damaged or no checkpoint') from error
+
+
+def _mapped(path: str) -> Any:
+    """Content of a file of torch, read without running anything in it."""
+    return torch.load(path, map_location='cpu', mmap=zipfile.is_zipfile(path), weights_only=True)
+
+
+def _older(work_dir: str, named: str) -> list[str]:
+    """Checkpoints in ``work_dir`` of fewer iterations or epochs than the one ``named``, the newest first."""
+    newest = _NUMBERED.fullmatch(Path(named).name)
+    numbered = [(found, path) for path in Path(work_dir).glob('*.pth') if (found := _NUMBERED.fullmatch(path.name))]
+    older = [
+        (int(found[2]), str(path))
+        for found, path in numbered
+        if newest is None or (found[1] == newest[1] and int(found[2]) < int(newest[2]))
+    ]
+    return [path for _, path in sorted(older, reverse=True)]
 
 
 def _existing(work_dir: str, named: str, where: str) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import atexit
-import difflib
 import inspect
-import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,10 +18,14 @@ from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from mmwsss.datasets.checks import DatasetError
 from mmwsss.engine.loops import BEST_STREAM, DEFAULT_SELECT
+from mmwsss.engine.preemption import watched_signals
+from mmwsss.utils.files import locked
 
-from .checkpoints import find_checkpoint, latest_checkpoint
+from .checkpoints import check_checkpoint, check_resumable, find_checkpoint, resumable_checkpoint
+from .config_names import find_config, nearest
+from .ending import env_rank
+from .ending import run_cli as run_cli  # the tools take it from here
 from .errors import UsageError
 
 # Keys the runner reads from the config besides its own arguments; absent ones may be set on the command line too.
@@ -31,6 +33,7 @@ _RUNNER_KEYS = (
     'activation_checkpointing', 'compile', 'custom_imports', 'detect_anomalous_params', 'efficient_conv_bn_eval',
     'find_unused_parameters', 'model_wrapper_cfg', 'runner_type', 'sync_bn', 'tta_model', 'tta_pipeline',
 )  # fmt: skip
+PORT_STEP = 100  # between the ports of a job that is started again and again
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,37 +57,9 @@ class OptionsAction(DictAction):
             raise argparse.ArgumentError(self, f'cannot read {" ".join(values)}: {error}') from error
 
 
-def run_cli(main: Callable[[], None]) -> None:
-    """Run ``main``; a mistake of the user ends the program with status 2 and a message instead of a traceback,
-    which names the process where it is not the first.
-
-    Processes of a distributed run wait for each other at the end and leave without the interpreter's teardown, in which
-    threads of the process group that something still refers to can abort a run that is complete.
-    """
-    try:
-        main()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.barrier()
-            torch.distributed.destroy_process_group()
-            _leave()
-    except (UsageError, DatasetError) as error:
-        rank = _env_rank()
-        print(f'error{f" on rank {rank}" if rank else ""}: {error}', file=sys.stderr, flush=True)
-        sys.exit(2)
-
-
-def _leave() -> None:
-    """End this process with status 0 after its exit handlers, without destroying what the interpreter holds."""
-    atexit._run_exitfuncs()
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
 def add_config_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``config`` and ``--cfg-options``."""
-    parser.add_argument('config', help='config file')
+    parser.add_argument('config', help='config file, or the name of a shipped one (see mmwsss list)')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -102,15 +77,13 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
-    """Read the config at ``path`` and merge ``options`` (dotted keys) into it.
+    """Read the config at ``path``, a file or a name of :func:`~mmwsss.apis.config_names.find_config`, and merge
+    ``options`` (dotted keys) into it.
 
     Raises:
         UsageError: the file or one of its bases is missing, or an option names a key that does not exist.
     """
-    if not os.path.isfile(path):
-        folder = Path(path).parent
-        names = [entry.name for entry in folder.glob('*.py')] if folder.is_dir() else []
-        raise UsageError(f'config {path} does not exist{_nearest(Path(path).name, names)}')
+    path = find_config(path)
     try:
         cfg = Config.fromfile(path)
     except OSError as error:
@@ -133,6 +106,7 @@ def load_run_config(args: argparse.Namespace) -> Config:
     cfg = load_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    _leave_old_store()
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
@@ -160,18 +134,65 @@ def enable_amp(cfg: Config) -> None:
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
-def set_resume(cfg: Config, resume: str) -> None:
+def set_resume(cfg: Config, resume: str | None) -> None:
     """Let ``cfg`` resume from the checkpoint ``resume``, or with 'auto' from the latest one of its work_dir if any.
 
     Raises:
-        UsageError: the checkpoint is missing.
+        UsageError: the checkpoint is missing or damaged, with 'auto' all of them; or the launcher restarts processes
+            that would begin from the first iteration.
     """
-    checkpoint = latest_checkpoint(cfg.work_dir) if resume == 'auto' else find_checkpoint(resume, '--resume')
+    if int(os.environ.get('TORCHELASTIC_MAX_RESTARTS', 0)) and resume != 'auto':
+        raise UsageError('processes that are restarted (MAX_RESTARTS) would not go on; add --resume without a value')
+    if resume is None:
+        return
+    if resume == 'auto':
+        checkpoint = resumable_checkpoint(cfg.work_dir, _warn)
+    else:
+        checkpoint = find_checkpoint(resume, '--resume')
+        if '://' not in checkpoint:
+            check_resumable(checkpoint)
     cfg.resume = checkpoint is not None
     if checkpoint is not None:
         cfg.load_from = checkpoint
-    elif _env_rank() == 0:
-        print(f'--resume: no checkpoint in {cfg.work_dir} yet, training starts at iteration 0', file=sys.stderr)
+    else:
+        _warn(f'no checkpoint in {cfg.work_dir} yet, training starts at iteration 0')
+
+
+def _warn(text: str) -> None:
+    if env_rank() == 0:
+        print(f'--resume: {text}', file=sys.stderr, flush=True)
+
+
+@contextmanager
+def held_work_dir(work_dir: str) -> Iterator[None]:
+    """Keep other trainings out of ``work_dir`` inside the block; the first process does it for all.
+
+    Raises:
+        UsageError: a training runs there, or the folder cannot be made.
+    """
+    with ExitStack() as stack:
+        if env_rank() == 0:
+            try:
+                Path(work_dir).mkdir(parents=True, exist_ok=True)
+                stack.enter_context(locked(Path(work_dir, '.lock')))
+            except BlockingIOError as error:
+                raise UsageError(
+                    f'{work_dir} is in use, {error.strerror} trains there; wait for it or choose another --work-dir'
+                ) from error
+            except OSError as error:
+                raise UsageError(f'work dir {work_dir} cannot be used: {error}') from error
+        yield
+
+
+def train(cfg: Config) -> None:
+    """Train ``cfg``, alone in its work_dir, and listen to the signals of a cluster.
+
+    Raises:
+        UsageError: see :func:`held_work_dir`.
+        Preempted: a signal ended the training early; its checkpoint is saved.
+    """
+    with held_work_dir(cfg.work_dir), watched_signals():
+        build_runner(cfg).train()
 
 
 def check_training(cfg: Config) -> None:
@@ -187,6 +208,8 @@ def check_training(cfg: Config) -> None:
         )
     if cfg.get('load_from') is not None:
         cfg.load_from = find_checkpoint(cfg.load_from, 'load_from')
+        if not cfg.get('resume') and '://' not in cfg.load_from:
+            check_checkpoint(cfg.load_from)
     for key, path in _pretrained_files(cfg.model, 'model'):
         find_checkpoint(path, key)
     _check_best_stream(cfg)
@@ -202,12 +225,7 @@ def _check_options(cfg: Config, options: Mapping[str, Any]) -> None:
     for key in options:
         first = key.split('.')[0]
         if first not in known:
-            raise UsageError(f'--cfg-options {key}: the config has no "{first}"{_nearest(first, known)}')
-
-
-def _nearest(name: str, names: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(names), n=3)
-    return f'; nearest: {", ".join(close)}' if close else ''
+            raise UsageError(f'--cfg-options {key}: the config has no "{first}"{nearest(first, known)}')
 
 
 def _pretrained_files(node: Any, key: str) -> Iterator[tuple[str, str]]:
@@ -241,6 +259,17 @@ def _check_best_stream(cfg: Config) -> None:
             )
 
 
+def _leave_old_store() -> None:
+    """Let processes that torchrun has started again meet at a port of their own.
+
+    Its own store still has the addresses of those that have died, and who finds these waits for them for ever.
+    """
+    restarts = int(os.environ.get('TORCHELASTIC_RESTART_COUNT', 0))
+    if restarts and os.environ.get('TORCHELASTIC_USE_AGENT_STORE') == 'True':
+        os.environ['TORCHELASTIC_USE_AGENT_STORE'] = 'False'
+        os.environ['MASTER_PORT'] = str(int(os.environ['MASTER_PORT']) + PORT_STEP * restarts)
+
+
 def _distribute_on_cpu(cfg: Config) -> None:
     """Join the gloo process group of torchrun; mmengine's own start selects a CUDA device in every case."""
     if cfg.launcher != 'pytorch':
@@ -254,12 +283,6 @@ def _distribute_on_cpu(cfg: Config) -> None:
         seconds = cfg.get('env_cfg', {}).get('dist_cfg', {}).get('timeout')
         settings = {} if seconds is None else {'timeout': timedelta(seconds=seconds)}
         torch.distributed.init_process_group('gloo', **settings)
-
-
-def _env_rank() -> int:
-    """Rank of this process as the launcher announces it."""
-    names = ('RANK', 'SLURM_PROCID', 'OMPI_COMM_WORLD_RANK')
-    return int(next((os.environ[name] for name in names if name in os.environ), 0))
 
 
 def _type_name(value: Any) -> str | None:

@@ -17,11 +17,14 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mmwsss.engine.preemption import PREEMPTED, Preempted, forwarded_signals, received_signal
 from mmwsss.utils.files import locked, write_json
 
-from .launch import UsageError, latest_checkpoint, load_config
+from .checkpoints import LAST
+from .config_names import resource_root
+from .launch import UsageError, load_config
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+TOOLS = resource_root() / 'tools'
 RECORD = 'pipeline.json'
 KINDS = {'train': 'train.py', 'export': 'generate_pseudo_labels.py', 'test': 'test.py'}
 
@@ -137,7 +140,7 @@ class Pipeline:
         if stage.checkpoint:
             arguments.append(self._filled(stage.checkpoint))
         arguments += ['--out' if stage.kind == 'export' else '--work-dir', folder]
-        if stage.kind == 'train' and Path(folder).is_dir() and latest_checkpoint(folder) is not None:
+        if stage.kind == 'train' and Path(folder, LAST).is_file():
             arguments.append('--resume')
         arguments += [self._filled(argument) for argument in stage.arguments]
         if stage.options:
@@ -207,6 +210,7 @@ class Pipeline:
 
         Raises:
             UsageError: a stage failed, or another process runs this pipeline.
+            Preempted: a signal ended a stage, which goes on in the next run.
         """
         self.work_dir.mkdir(parents=True, exist_ok=True)
         try:
@@ -216,15 +220,23 @@ class Pipeline:
                     self._begin(stage, announce)
                     announce(f'stage {stage.name}: {self.shell_line(stage)}')
                     started = datetime.now().isoformat(timespec='seconds')
-                    result = subprocess.run(self.command(stage), env={**os.environ, **self.environment(stage)})
-                    if result.returncode:
-                        raise UsageError(
-                            f'stage {stage.name} ended with status {result.returncode}; run the same command again to '
-                            'go on'
-                        )
+                    self._execute(stage)
                     self._finish(stage, started)
         except BlockingIOError as error:
-            raise UsageError(f'{self.work_dir} is in use by another run of this pipeline; wait for it') from error
+            raise UsageError(
+                f'{self.work_dir} is in use by another run of this pipeline, {error.strerror}; wait for it'
+            ) from error
+
+    def _execute(self, stage: Stage) -> None:
+        with forwarded_signals() as programs:
+            program = subprocess.Popen(self.command(stage), env={**os.environ, **self.environment(stage)})
+            programs.append(program)
+            status = program.wait()
+            name = received_signal()
+        if status == PREEMPTED or (status and name):
+            raise Preempted(f'{name or "signal"}: stage {stage.name} has stopped, it goes on in the next run')
+        if status:
+            raise UsageError(f'stage {stage.name} ended with status {status}; run the same command again to go on')
 
     def _forget(self, stages: Sequence[Stage]) -> None:
         """From the first of ``stages`` on nothing is done; only an interrupted one with the same settings goes on."""

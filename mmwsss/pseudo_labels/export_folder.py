@@ -15,7 +15,7 @@ from mmengine.dist import broadcast_object_list, get_dist_info
 
 from mmwsss.datasets.checks import map_threads, read_mask
 from mmwsss.evaluation.record import circumstances
-from mmwsss.utils.files import locked, remove_folder, remove_partial_files, write_json
+from mmwsss.utils.files import leads_out, locked, remove_folder, remove_partial_files, sync_files, write_json
 
 from .export_data import ExportError
 from .manifest import mask_path
@@ -55,7 +55,12 @@ class ExportFolder:
         return _read_json(self.path / MANIFEST)
 
     def end_run(self, written_by_rank: Sequence[int], seconds: float) -> list[dict[str, Any]]:
-        """Complete the record of this run; returns those of all runs, the oldest first. On the first process."""
+        """Complete the record of this run; returns those of all runs, the oldest first. On the first process.
+
+        All masks and maps are brought to the disk before.
+        """
+        for folder in (self.masks, self.maps):
+            sync_files(path for path in folder.rglob('*') if path.is_file())
         record = _read_json(self.path / IDENTITY)
         written = sum(written_by_rank)
         record[_RUNS][-1].update(
@@ -81,14 +86,15 @@ def export_folder(
         device: where the network runs, for the record of the run.
 
     Raises:
-        ExportError: another process exports into the folder, it holds masks of another identity, or it cannot be used;
-            on every process.
+        ExportError: another process exports into the folder, it holds masks of another identity, it cannot be used, or
+            an id leads out of it; on every process.
     """
     folder, caught = Path(path), None
     outcome: list[Any] = [None, None, None]
     with ExitStack() as stack:
         if get_dist_info()[0] == 0:
             try:
+                _check_inside(ids)
                 stack.enter_context(_held(folder))
                 outcome = [*_prepare(folder, ids, identity, overwrite, device), None]
             except Exception as error:  # whatever it is, the others wait for an answer
@@ -102,6 +108,13 @@ def export_folder(
         yield ExportFolder(folder, left, finished)
 
 
+def _check_inside(ids: Sequence[str]) -> None:
+    """Raise ExportError where an id, which names a file, leads out of the folder."""
+    for name in ids:
+        if leads_out(name):
+            raise ExportError(f'the image id {name!r} leads out of the folder of the export; rename it in the list')
+
+
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,7 +123,8 @@ def _held(folder: Path) -> Iterator[None]:
             stack.enter_context(locked(folder / LOCK))
         except BlockingIOError as error:
             raise ExportError(
-                f'another process is exporting into {folder}; wait for its end or choose another folder'
+                f'another process is exporting into {folder}, {error.strerror}; wait for its end or choose another '
+                'folder'
             ) from error
         yield
 

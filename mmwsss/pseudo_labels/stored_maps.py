@@ -46,7 +46,7 @@ def write_maps(path: str | os.PathLike, maps: Tensor, values: Tensor) -> None:
         problem = 'maps hold numbers that are not finite in float16; normalise them before'
     if problem is not None:
         raise ValueError(f'{path} cannot be written: {problem}')
-    with replacing(path) as temporary, open(temporary, 'wb') as stream:
+    with replacing(path, durable=False) as temporary, open(temporary, 'wb') as stream:
         np.savez_compressed(stream, maps=half.numpy(), values=values.detach().to('cpu', torch.int64).numpy())
 
 

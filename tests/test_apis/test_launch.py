@@ -1,9 +1,11 @@
 from datetime import timedelta
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from mmwsss.apis import launch
+from mmwsss.apis.checkpoints import latest_checkpoint
 
 
 @pytest.fixture
@@ -69,17 +71,17 @@ def test_resume_without_checkpoint_keeps_load_from(tmp_path, capsys):
 
 
 def test_resume_from_named_checkpoint(tmp_path):
-    (tmp_path / 'a.pth').touch()
+    torch.save(dict(meta={}, state_dict={}, message_hub={}, optimizer={}), tmp_path / 'a.pth')
     cfg = Config({'work_dir': 'unused', 'load_from': 'weights.pth'})
     launch.set_resume(cfg, str(tmp_path / 'a.pth'))
     assert (cfg.resume, cfg.load_from) == (True, str(tmp_path / 'a.pth'))
 
 
 def test_latest_checkpoint_survives_a_moved_folder(tmp_path):
-    assert launch.latest_checkpoint(str(tmp_path)) is None
+    assert latest_checkpoint(str(tmp_path)) is None
     (tmp_path / 'last_checkpoint').write_text('/old/place/iter_3.pth')
     (tmp_path / 'iter_3.pth').touch()
-    assert launch.latest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_3.pth')
+    assert latest_checkpoint(str(tmp_path)) == str(tmp_path / 'iter_3.pth')
 
 
 def test_mistakes_name_the_other_ranks(monkeypatch, capsys):

@@ -1,11 +1,20 @@
 import json
+import os
+import stat
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from mmwsss.utils.files import file_sha256, remove_partial_files, replacing, write_json, write_palette_png
+from mmwsss.utils.files import (
+    file_sha256,
+    remove_partial_files,
+    replacing,
+    sync_files,
+    write_json,
+    write_palette_png,
+)
 
 
 def test_files_appear_whole_or_not_at_all(tmp_path):
@@ -27,11 +36,30 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ['a.txt']
 
 
+@pytest.mark.parametrize('durable', [True, False])
+def test_content_is_on_the_disk_before_its_name(tmp_path, monkeypatch, durable):
+    calls, sync, replace = [], os.fsync, os.replace
+
+    def synced(descriptor):
+        calls.append('folder' if stat.S_ISDIR(os.fstat(descriptor).st_mode) else 'file')
+        sync(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', synced)
+    monkeypatch.setattr(os, 'replace', lambda source, target: calls.append('rename') or replace(source, target))
+    with replacing(tmp_path / 'a.txt', durable=durable) as temporary:
+        temporary.write_text('one')
+    assert calls == (['file', 'rename', 'folder'] if durable else ['rename'])
+    calls.clear()
+    sync_files([tmp_path / 'a.txt'])
+    assert calls == ['file', 'folder']
+
+
 def test_leftovers_of_killed_processes(tmp_path):
     inner = tmp_path / 'inner'
     inner.mkdir()
     for name in ('.a.png.7-7.partial', 'b.partial', '.hidden'):
         (inner / name).touch()
+    assert remove_partial_files(tmp_path, below=False) == 0
     assert remove_partial_files(tmp_path) == 1
     assert sorted(path.name for path in inner.iterdir()) == ['.hidden', 'b.partial']
 

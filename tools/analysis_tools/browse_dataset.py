@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from rich.progress import track
 
 import mmwsss  # noqa: F401  (closes the version gaps before mmseg is imported)
 from mmwsss.registry import DATASETS
+from mmwsss.utils.files import replacing
 
 CAPTION_HEIGHT = 16
 MASK_OPACITY = 0.6
@@ -107,9 +107,8 @@ def browse(cfg: Config, output_dir: Path, phase: str = 'train', number: int | No
         item = dataset[index]
         stem = Path(item['data_samples'].metainfo.get('img_path', 'item')).stem
         path = output_dir / f'{index:05d}_{stem}.png'
-        temporary = path.with_name(f'.{path.name}')
-        panel(item, dataset.metainfo).save(temporary, format='PNG')
-        os.replace(temporary, path)
+        with replacing(path, durable=False) as temporary:
+            panel(item, dataset.metainfo).save(temporary, format='PNG')
         files.append(path)
     return files
 

@@ -15,9 +15,11 @@ from mmengine.hooks import CheckpointHook, EMAHook
 from mmengine.runner import Runner
 from torch import nn
 
+from mmwsss.engine.whole_files import WHOLE_FILES
 from mmwsss.pseudo_labels.export_folder import IDENTITY
-from mmwsss.utils.files import replacing
+from mmwsss.utils.files import write_text
 
+from .checkpoint_hook import POINTER, gather_optimizer
 from .iteration_hook import unwrap
 
 _WEIGHTS = 'checkpoint sha256'  # entry of an export's identity
@@ -59,10 +61,10 @@ def saves_checkpoint(runner: Runner) -> bool:
 def save_checkpoint(runner: Runner, iteration: int) -> None:
     """Save this iteration as the one to resume from."""
     name = f'iter_{iteration}.pth'
-    runner.save_checkpoint(runner.work_dir, name, by_epoch=False)
+    gather_optimizer(runner)
+    runner.save_checkpoint(runner.work_dir, name, by_epoch=False, backend_args=WHOLE_FILES)
     if is_main_process():
-        with replacing(Path(runner.work_dir) / 'last_checkpoint') as path:
-            path.write_text(str(Path(runner.work_dir) / name), encoding='utf-8')
+        write_text(Path(runner.work_dir, POINTER), str(Path(runner.work_dir, name)))
 
 
 @contextmanager

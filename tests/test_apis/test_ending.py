@@ -1,0 +1,132 @@
+"""Status and last line of the tools."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+import torch
+
+from mmwsss.apis import launch
+from mmwsss.apis.ending import run_cli
+from mmwsss.apis.errors import FAILED, NO_SPACE, USAGE, UsageError
+from mmwsss.apis.pipeline import Pipeline, Stage
+from mmwsss.engine.preemption import PREEMPTED, Preempted
+from mmwsss.utils.files import locked, replacing
+
+
+def ending_of(error: BaseException) -> int:
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run_cli(main)
+    return stop.value.code
+
+
+@pytest.mark.parametrize(
+    ('error', 'status', 'text'),
+    [
+        (UsageError('no such thing'), USAGE, 'error: no such thing'),
+        (Preempted('SIGTERM: training has stopped'), PREEMPTED, 'SIGTERM: training has stopped'),
+        (OSError(errno.ENOSPC, 'full', 'a.pth'), NO_SPACE, 'error: no space left on the disk for a.pth; files of'),
+        (OSError(errno.EDQUOT, 'quota'), NO_SPACE, 'error: no space left on the disk; files of before are whole'),
+        (
+            RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. '),
+            FAILED,
+            'error: a process that loads data has died (DataLoader worker (pid 7) is killed by signal: Killed), often',
+        ),
+        (
+            RuntimeError('[gloo/tcp.cc:534] Connection closed by peer [127.0.0.1]:1'),
+            FAILED,
+            'error: another process of this job has ended',
+        ),
+    ],
+)
+def test_one_line(error, status, text, capsys, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('MMWSSS_STATUS_FILE', str(tmp_path / 'status'))
+    assert ending_of(error) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(text)
+    assert (tmp_path / 'status').exists() == (status != FAILED)
+    if status != FAILED:
+        assert (tmp_path / 'status').read_text() == str(status)
+
+
+@pytest.mark.parametrize('error', [RuntimeError('shapes do not fit'), OSError(errno.EACCES, 'denied'), KeyError('a')])
+def test_other_errors_keep_their_traceback(error) -> None:
+    with pytest.raises(type(error)):
+        ending_of(error)
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match='full') as caught, replacing(tmp_path / 'a.png'):
+        raise OSError(errno.ENOSPC, 'full')
+    assert caught.value.filename == str(tmp_path / 'a.png')
+
+
+def test_two_trainings_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work = str(tmp_path / 'work')
+    with launch.held_work_dir(work):
+        with (
+            pytest.raises(UsageError, match=rf'work is in use, process {os.getpid()} on \S+ trains there; wait'),
+            launch.held_work_dir(work),
+        ):
+            pass
+        monkeypatch.setenv('RANK', '1')
+        with launch.held_work_dir(work):  # the first process holds it for all
+            pass
+        monkeypatch.delenv('RANK')
+    with launch.held_work_dir(work):
+        pass
+
+
+def _hold(path: Path, children: Connection) -> None:
+    torch.set_num_threads(1)
+    with locked(path):
+        if child := os.fork():
+            children.send(child)
+        time.sleep(600)
+
+
+def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
+    """Even where a process that it has started to load data lives on."""
+    path, context = tmp_path / 'lock', multiprocessing.get_context('fork')
+    ours, theirs = context.Pipe()
+    holder = context.Process(target=_hold, args=(path, theirs))
+    holder.start()
+    child = ours.recv()
+    try:
+        with pytest.raises(BlockingIOError, match=f'process {holder.pid} on '), locked(path):
+            pass
+        holder.kill()
+        holder.join()
+        os.kill(child, 0)
+        with locked(path):
+            pass
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_pipeline_hands_signals_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage that ends well after a signal is done; one that stops goes on in the next run."""
+    config = tmp_path / 'a.py'
+    config.write_text('a = 1\n')
+    stage = Stage('train', 'train', str(config))
+    body = 'import os, signal, sys, time\n'
+    body += f'signal.signal(signal.SIGUSR1, lambda *_: sys.exit({PREEMPTED}))\n'
+    body += 'os.kill(os.getppid(), signal.SIGUSR1)\ntime.sleep(60)\n'
+    pipeline = Pipeline([stage], tmp_path / 'work')
+    monkeypatch.setattr(pipeline, 'command', lambda stage: [sys.executable, '-c', body])
+    before = signal.getsignal(signal.SIGUSR1)
+    with pytest.raises(Preempted, match='SIGUSR1: stage train has stopped, it goes on in the next run'):
+        pipeline.run([stage], announce=lambda line: None)
+    assert signal.getsignal(signal.SIGUSR1) == before
+    assert pipeline.record()['done'] == {}
