@@ -135,6 +135,7 @@ def test_blocks_have_a_language_and_a_known_mark(page):
         plain = block.language not in RUNNABLE
         assert not (plain and first in ('python', 'bash', 'make', 'pip', 'mmwsss', '$')), f'{block}: ```bash is missing'
         assert block.mark not in ('not run', 'file') or block.detail, f'{block}: {block.mark} without a reason or name'
+        assert block.mark != 'file' or '/' not in block.detail, f'{block}: folders are links to the repository'
     comments = ' '.join(token.content for token in tokens(page) if token.type == 'html_block')
     marked = sum(block.mark is not None for block in blocks(page))
     assert len(re.findall(r'<!--\s*(?:not run|slow|file)', comments)) == marked, 'a mark has to stand before a block'

@@ -24,6 +24,7 @@ from mmwsss.registry import MODELS
 TIMEOUT = 3600  # seconds, for one page with its slow blocks on a busy machine
 LINKED = ('CITATION.cff', 'LICENSE', 'Makefile', 'README.md', 'configs', 'demo', 'docs', 'mmwsss', 'requirements')
 OWN_DATA = '--out data/shapes'  # a page that generates them starts without any
+NOWHERE = 'http://127.0.0.1:9'  # nobody listens there, so that downloads fail at once
 RANDOM_WEIGHTS = {'pretrain_shapes': 500, 'vitpcm_shapes': 600}  # configs and the iterations that they are named by
 
 
@@ -88,6 +89,9 @@ def run_page(chosen: list[Block], workspace: Path, warm: Path, tests: Path) -> N
     listing.write_text(json.dumps(fields), encoding='utf-8')
     environment = {name: value for name, value in os.environ.items() if not name.startswith('MMWSSS_')}
     environment |= dict(PATH=f'{warm}{os.pathsep}{os.environ["PATH"]}', CUDA_VISIBLE_DEVICES='', OMP_NUM_THREADS='1')
+    environment |= dict.fromkeys(('http_proxy', 'https_proxy', 'HTTP_PROXY', 'HTTPS_PROXY'), NOWHERE) | dict(
+        no_proxy=''
+    )
     done = subprocess.run(
         [warm / 'python', tests / 'run_page.py', listing],
         cwd=workspace,

@@ -103,7 +103,11 @@ def _read_safetensors(path: str) -> dict[str, Any]:
             header = stream.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise UsageError(f'{path} cannot be read as safetensors ({error}); is it complete?') from error
-    return dict(state_dict=state, meta=dict(source=Path(path).name)) | json.loads(header.get(_HEADER, '{}'))
+    try:
+        notes = dict(json.loads(header.get(_HEADER, '{}')))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f'{path}: its entry "{_HEADER}" is not what this package writes ({error})') from error
+    return dict(meta=dict(source=Path(path).name)) | notes | dict(state_dict=state)
 
 
 def _safetensors() -> Any:

@@ -73,7 +73,7 @@ def read_instances(path: str | Path) -> InstancesFile:
 
     Raises:
         DatasetError: it is missing or no instances file, its categories are not the 80 of COCO, an annotation is of an
-            image or category that is not listed, or two images have the same name.
+            image or category that is not listed or has no area, or two images have the same name.
     """
     content = read_json(str(path))
     try:
@@ -88,6 +88,8 @@ def read_instances(path: str | Path) -> InstancesFile:
         }
         for annotation in content['annotations']:
             number = annotation['id']
+            if not isinstance(annotation.get('area'), int | float):
+                raise DatasetError(f'{path}: annotation {number} has no area')
             if annotation['category_id'] not in names:
                 raise DatasetError(
                     f'{path}: annotation {number} is of category {annotation["category_id"]}, not listed'
@@ -140,13 +142,17 @@ def image_classes(image: ImageInstances, places: dict[int, int], rules: MaskRule
 
 
 def _region(annotation: dict, image: ImageInstances) -> np.ndarray:
-    """Pixels of an annotation, bool (H, W), as pycocotools rasters polygons and run lengths."""
+    """Pixels of an annotation, bool (H, W), as pycocotools rasters polygons and run lengths; lines have none."""
     from pycocotools import mask as rle  # an optional dependency
 
     try:
         segmentation = annotation['segmentation']
         if isinstance(segmentation, list):
-            encoded = rle.merge(rle.frPyObjects(segmentation, image.height, image.width))
+            # Of two corners pycocotools would make a box: left, top, width, height.
+            polygons = [polygon for polygon in segmentation if len(polygon) != 4]
+            if segmentation and not polygons:
+                return np.zeros((image.height, image.width), dtype=bool)
+            encoded = rle.merge(rle.frPyObjects(polygons, image.height, image.width))
         elif isinstance(segmentation['counts'], list):
             encoded = rle.frPyObjects(segmentation, image.height, image.width)
         else:

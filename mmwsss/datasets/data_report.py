@@ -115,16 +115,15 @@ def check_own_data(data: OwnData, min_side: int = 64, few_images: int = 20) -> D
     for info, result in zip(masked, map_threads(scan, masked, 'reading masks')):
         problems += [problem for problem in result.problems if 'mask' in problem.kind]
         problems += outside_values(info, result.mask_values, len(data.classes), dataset.ignore_index)
+    if data.has_masks and not masked:
+        hint = 'no image of val has a mask of its name in the folder masks, so there is nothing to evaluate on'
+        problems.append(Problem('no mask used', data.root, f'{hint}; name them as the images or remove the folder'))
     ids = [info['img_id'] for info in infos]
     warnings = [
         *_class_warnings(data.classes[1:], labels, few_images),
         *_picture_warnings(ids, pictures, labels, min_side),
         *_unused_tags(data, infos),
     ]
-    if data.has_masks and not masked:
-        warnings.append(
-            Problem('no mask used', data.root, 'no image of val has a mask of its name in the folder masks')
-        )
     sizes = [picture.size for picture in pictures if picture.size is not None]
     return DataReport(data, ids, labels, sizes, len(masked), problems, warnings)
 

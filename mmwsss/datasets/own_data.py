@@ -131,8 +131,7 @@ def _class_names(root: Path, images: Path, tags: str | None) -> list[str]:
     """Foreground classes: those listed, otherwise those that tags or folders name."""
     listed = root / CLASS_LIST
     if listed.is_file():
-        lines = [line.strip() for line in listed.read_text(encoding='utf-8-sig').splitlines()]
-        names, where = [name for name in lines if name and name != BACKGROUND], str(listed)
+        names, where = _listed_names(listed), str(listed)
     elif tags is not None:
         where = str(root / tags)
         names = used_class_names(where)
@@ -143,6 +142,14 @@ def _class_names(root: Path, images: Path, tags: str | None) -> list[str]:
         names = _folders(images)
     _check_names(names, where, tags)
     return names
+
+
+def _listed_names(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding='utf-8-sig').splitlines()]
+    except UnicodeDecodeError as error:
+        raise DatasetError(f'{path}: not UTF-8 text ({error.reason}); save it as UTF-8') from error
+    return [name for name in lines if name and name != BACKGROUND]
 
 
 def _folders(images: Path) -> list[str]:

@@ -93,7 +93,7 @@ def collect_run(folder: Path, name: str) -> Run:
         checkpoint=latest_checkpoint(str(folder)),
         curves=training_curves(_logs(folder)),
         records=records,
-        sweeps={place: _read_json(path).get('curves', {}) for place, path in _found(folder, 'sweep.json')},
+        sweeps={place: _sweep(path) for place, path in _found(folder, 'sweep.json')},
     )
 
 
@@ -181,11 +181,21 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
         if not line.strip():
             continue
         try:
-            yield json.loads(line)
+            content = json.loads(line)
+            if not isinstance(content, dict):
+                raise ValueError('expected an object')
+            yield content
         except ValueError as error:
             if number == len(lines):  # a killed training has not finished it
                 return
             raise UsageError(f'{path}, line {number}: not JSON ({error}); remove this line') from error
+
+
+def _sweep(path: Path) -> Mapping[str, Any]:
+    content = _read_json(path)
+    if not isinstance(content, Mapping) or not isinstance(content.get('curves'), Mapping):
+        raise UsageError(f'{path} has no curves; write it again by tools/analysis_tools/threshold_sweep.py')
+    return content['curves']
 
 
 def _read_json(path: Path) -> Any:

@@ -11,11 +11,11 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmseg.structures import SegDataSample
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mmwsss.apis import launch
 from mmwsss.apis.testing import innermost, one_line, run_test
-from mmwsss.datasets.checks import DatasetError
+from mmwsss.datasets.checks import DatasetError, read_mask
 from mmwsss.evaluation import WSSSMetric, protocol_from_scores
 from mmwsss.evaluation.confusion import iou_from_confusion
 from mmwsss.evaluation.record import settings_sha256
@@ -29,7 +29,7 @@ from mmwsss.pseudo_labels.export_data import (
 )
 from mmwsss.registry import DATASETS
 from mmwsss.utils.files import file_sha256, locked
-from mmwsss.utils.images import read_sample_image
+from mmwsss.utils.images import UNREADABLE, read_sample_image
 
 from .collect import OWN_FOLDER, Run
 from .recording import Evaluation, Recorder, read_evaluation
@@ -179,8 +179,9 @@ def _evaluate_masks(
         raise launch.UsageError(f'--predictions: {len(missing)} masks are missing, the first is {missing[0]}')
     recorder = _recorder(folder, data)
     for index, (name, path) in enumerate(zip(names, paths)):
-        image = np.array(Image.open(data.get_data_info(index)['img_path']).convert('RGB'))
-        mask = np.array(Image.open(path)).astype(np.int64)
+        with Image.open(data.get_data_info(index)['img_path']) as picture:
+            image = np.array(ImageOps.exif_transpose(picture).convert('RGB'))  # as a data set shows it
+        mask = _predicted_classes(path, len(recorder.classes))
         if mask.shape != image.shape[:2]:
             raise launch.UsageError(f'--predictions: {path} is {mask.shape}, its image {image.shape[:2]}')
         truth = None if read_truth is None else read_truth(index).astype(np.int64)
@@ -194,6 +195,24 @@ def _evaluate_masks(
     return recorder.finish(
         **record, scores=scores, per_class=per_class, curves={}, settings={}, protocol=words, source=words
     )
+
+
+def _predicted_classes(path: Path, num_classes: int) -> np.ndarray:
+    """Classes in a mask file, int64 (H, W).
+
+    Raises:
+        UsageError: it is no mask, or holds something else than classes; the message names it.
+    """
+    try:
+        mask = read_mask(str(path)).astype(np.int64)
+    except UNREADABLE as error:
+        raise launch.UsageError(f'--predictions: {path}: {one_line(error)}') from error
+    if mask.size and not 0 <= mask.min() <= mask.max() < num_classes:
+        raise launch.UsageError(
+            f'--predictions: {path} holds {mask.min()}..{mask.max()}, expected classes 0..{num_classes - 1}; masks '
+            'with ignored pixels (255) are pseudo masks, no predictions'
+        )
+    return mask
 
 
 def _evaluators(cfg: Config, dataset: dict[str, Any]) -> list[dict[str, Any]]:

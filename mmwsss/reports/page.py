@@ -79,7 +79,7 @@ def _missing_of(index: int, run: Run, split: str) -> list[Missing]:
     if not run.records:
         test = f'python tools/test.py {config} {folder} --work-dir {folder}'
         found.append(note('scores', what='no metrics.json, the scores under a named protocol', command=test))
-    again = f'python tools/report.py {folder} --split {split}'
+    again = f'python tools/report.py {folder} --split {shlex.quote(split)}'
     if run.evaluation is None:
         why = 'the images were not evaluated for this report'
         if run.checkpoint is None:

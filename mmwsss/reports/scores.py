@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -112,7 +113,7 @@ def run_label(run: int, text: str) -> str:
 
 def _row(name: str, columns: Sequence[Column]) -> str:
     words, tags = describe_score(name)
-    values = [column.scores.get(name) for column in columns]
+    values = [_number(column.scores.get(name)) for column in columns]
     known = [value for value in values if value is not None]
     best = max(known) if len(known) > 1 and '_bg_best' not in name and max(known) > min(known) else None
     cells = ''.join(_cell(name, value, best) for value in values)
@@ -120,6 +121,10 @@ def _row(name: str, columns: Sequence[Column]) -> str:
     return (
         f'<tr><th scope="row"><code>{escape(name)}</code></th><td class="words">{escape(words)} {used}</td>{cells}</tr>'
     )
+
+
+def _number(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value
 
 
 def _cell(name: str, value: float | None, best: float | None) -> str:

@@ -143,6 +143,10 @@ def many(root: Path) -> None:
     (root / 'classes.txt').write_text('\n'.join(map(str, range(300))))
 
 
+def other_encoding(root: Path) -> None:
+    (root / 'classes.txt').write_bytes('Bär\n'.encode('latin1'))
+
+
 def loose_images(root: Path) -> None:
     (root / 'images').rename(root / 'pictures')
     (root / 'masks').mkdir()
@@ -156,6 +160,7 @@ def loose_images(root: Path) -> None:
         (vectors, r'holds vectors, which name no classes; list the names in .*classes\.txt'),
         (twice, r'names a class twice: cat'),
         (many, r'300 classes, masks can tell 254 apart'),
+        (other_encoding, r'classes\.txt: not UTF-8 text .*; save it as UTF-8'),
         (loose_images, r'none named images; move the images'),
     ],
 )
@@ -194,6 +199,15 @@ def test_the_checker_finds_every_fault(troubled: Path) -> None:
     assert report.images_per_class == {'cat': 5, 'dog': 3, 'Cat': 0, 'owl': 0}
     assert report.labels_per_image == {0: 3, 1: 6, 2: 1}
     assert report.together.tolist() == [[5, 1, 0, 0], [1, 3, 0, 0], [0] * 4, [0] * 4]
+
+
+def test_masks_of_no_image_stop_a_training(tagged: Path) -> None:
+    (tagged / 'masks').mkdir()
+    Image.new('L', (80, 70)).save(tagged / 'masks' / 'other.png')
+    data = find_own_data(tagged)
+    assert [problem.kind for problem in check_own_data(data).problems] == ['no mask used']
+    with pytest.raises(DatasetError, match='empty split'):
+        DATASETS.build(data.dataset('val') | dict(pipeline=[]))
 
 
 def test_a_class_in_every_image(tagged: Path) -> None:

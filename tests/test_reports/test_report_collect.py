@@ -72,3 +72,13 @@ def test_refused_folders(make_work_dir, tmp_path):
     (tmp_path / 'run' / '20260102_000000' / 'metrics.json').write_text('{}')
     with pytest.raises(UsageError, match=r'metrics\.json has no scores'):
         collect_runs([folder])
+
+
+def test_files_of_other_programs_are_named(make_work_dir):
+    folder = make_work_dir('run')
+    (folder / 'sweep' / 'sweep.json').write_text('[1, 2]')
+    with pytest.raises(UsageError, match=r'sweep\.json has no curves'):
+        collect_runs([str(folder)])
+    (folder / '20260101_000000' / 'vis_data' / 'scalars.json').write_text('3\n{"step": 1, "loss": 2.0}\n')
+    with pytest.raises(UsageError, match=r'scalars\.json, line 1: not JSON \(expected an object\)'):
+        collect_runs([str(folder)])

@@ -65,6 +65,13 @@ def test_the_better_of_two_scores_is_marked(evaluated):
     assert '<b>0.4</b>' not in page  # a setting is neither good nor bad
 
 
+def test_a_score_that_is_no_number(evaluated):
+    runs = evaluated('a', 'b', 'c')
+    runs[0].evaluation.content['scores']['seg_mIoU'] = float('nan')
+    page = build_page(runs, 'val')
+    assert '<td class="number none">–</td><td class="number">51.00</td><td class="number"><b>52.00</b></td>' in page
+
+
 def test_charts_and_matrices(evaluated):
     data = page_data(evaluated('first', 'second'))
     loss = next(chart for chart in data['training'] if chart['name'] == 'loss')

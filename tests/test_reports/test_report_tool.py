@@ -101,7 +101,11 @@ def test_stored_masks_need_no_checkpoint(written, tmp_path):
     stored = json.loads((folder / 'report' / 'val' / 'evaluation.json').read_text())
     assert stored['confusion'] == {'prediction': total.tolist()}
     assert 'how they were made is not recorded' in (tmp_path / 'b.html').read_text()
-    next(masks.iterdir()).unlink()
+    first = sorted(masks.iterdir())[0]
+    Image.fromarray(np.full(np.array(Image.open(first)).shape, 255, dtype=np.uint8)).save(first)
+    with pytest.raises(UsageError, match=rf'{first.name} holds 255..255, expected classes 0..6; masks with'):
+        main([str(folder), '--predictions', str(masks), '--out', str(tmp_path / 'b.html')])
+    first.unlink()
     with pytest.raises(UsageError, match='--predictions: 1 masks are missing, the first is'):
         main([str(folder), '--predictions', str(masks), '--out', str(tmp_path / 'b.html')])
 

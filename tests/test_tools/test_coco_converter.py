@@ -129,6 +129,18 @@ def test_raw_ids(source: Path) -> None:
     assert values == {0, PERSON, DOG, BRUSH}
 
 
+def test_a_line_has_no_pixels(content: dict, source: Path) -> None:
+    """Two corners are no box, and do not make boxes of the polygons behind them."""
+    line = [3, 4, 20, 10]
+    content['annotations'][0]['segmentation'] = [line]
+    content['annotations'][1]['segmentation'] = [line, *polygon(*BOXES['large'])]
+    source.write_text(json.dumps(content, ensure_ascii=False), encoding='utf-8')
+    found = read_instances(source)
+    (image,) = [image for image in found.images if len(image.annotations) > 1]
+    mask = class_mask(image, found.places, MaskRules(overlap='first', crowd='skip'))
+    np.testing.assert_array_equal(mask, painted(('right', PLACE[BRUSH]), ('large', PLACE[PERSON])))
+
+
 def test_compressed_run_lengths(content: dict, source: Path) -> None:
     from pycocotools import mask as rle
 
@@ -251,6 +263,10 @@ def same_names(content: dict) -> None:
     content['images'][1]['file_name'] = 'x/a.png'
 
 
+def no_area(content: dict) -> None:
+    del content['annotations'][2]['area']
+
+
 def no_images(content: dict) -> None:
     del content['images']
 
@@ -263,6 +279,7 @@ def no_images(content: dict) -> None:
         (strange_image, 'annotation 100 is of image 1, which is not listed'),
         (same_names, r'several images are named a \(1 names\)'),
         (no_images, "not a COCO instances file, KeyError\\('images'\\)"),
+        (no_area, 'annotation 102 has no area'),
     ],
 )
 def test_files_that_are_not_of_coco(content: dict, source: Path, mistake, message: str) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mmwsss.apis import launch
 from mmwsss.apis.publishing import read_weights
 from mmwsss.apis.testing import load_weights, noted_stream
+from mmwsss.models.utils import vit_weights
 from mmwsss.registry import MODELS
 
 safetensors = pytest.importorskip('safetensors.torch')
@@ -115,6 +116,22 @@ def test_files_that_are_no_vit(load_converter, tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / 'ours.pth').exists()
 
 
+def test_what_a_classifier_has_is_named(load_converter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = []
+    monkeypatch.setattr(vit_weights, 'print_log', lambda text, logger: said.append(text))
+    state = flax_names(backbone().state_dict()) | {'head/kernel': np.zeros((8, 2)), 'head/bias': np.zeros(2)}
+    np.savez(tmp_path / 'vit.npz', **state)
+    assert load_converter('vit_to_mmwsss')(tmp_path / 'vit.npz', tmp_path / 'ours.pth') == 0
+    assert said == [f'{tmp_path / "vit.npz"}: left out, as a classifier has them: head/kernel, head/bias']
+
+
+def test_a_hybrid_is_refused(load_converter, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    state = flax_names(backbone().state_dict()) | {'conv_root/kernel': np.zeros((7, 7, 3, 4))}
+    np.savez(tmp_path / 'hybrid.npz', **state)
+    assert load_converter('vit_to_mmwsss')(tmp_path / 'hybrid.npz', tmp_path / 'ours.pth') == 2
+    assert 'parts of something else, such as conv_root/kernel (1)' in capsys.readouterr().err
+
+
 class Tied(nn.Module):
     """Weights of several kinds; two names share one tensor, one is a slice of a larger one."""
 
@@ -204,6 +221,12 @@ def test_safetensors_of_others(run, tmp_path: Path) -> None:
     content = torch.load(tmp_path / 'other.pth', weights_only=True)
     assert content['meta'] == dict(source='other.safetensors')
     assert torch.equal(content['state_dict']['fc.weight'], torch.eye(2))
+
+
+def test_a_strange_entry_of_safetensors_is_named(tmp_path: Path) -> None:
+    safetensors.save_file({'fc.weight': torch.eye(2)}, tmp_path / 'other.safetensors', {'mmwsss': 'no JSON'})
+    with pytest.raises(launch.UsageError, match=r'other\.safetensors: its entry "mmwsss" is not what'):
+        read_weights(str(tmp_path / 'other.safetensors'))
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])

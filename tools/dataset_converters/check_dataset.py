@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -37,9 +38,8 @@ def show(report: DataReport, console: Console) -> None:
         show_problems(title, entries, console)
     if not report.problems:
         console.print('\nReady. Either use the config as it is:')
-        console.print(
-            f'  MMWSSS_DATA_ROOT={report.data.root} python tools/train.py configs/vitpcm_own.py', soft_wrap=True
-        )
+        root = escape(shlex.quote(report.data.root))
+        console.print(f'  MMWSSS_DATA_ROOT={root} python tools/train.py configs/vitpcm_own.py', soft_wrap=True)
         console.print(
             f'or paste the datasets into another one, whose heads need num_classes={len(report.data.classes)}:\n'
         )

@@ -42,7 +42,7 @@ from mmwsss.datasets.coco_masks import (
     read_instances,
 )
 from mmwsss.datasets.voc import voc_colour_map
-from mmwsss.utils.files import file_sha256, locked, replacing, write_json, write_palette_png
+from mmwsss.utils.files import file_sha256, locked, remove_partial_files, replacing, write_json, write_palette_png
 
 MASKS = 'SegmentationClass'
 LEAST_SIDE = 256  # of the images in the lists of ViT-PCM
@@ -188,6 +188,7 @@ def start(split: Split, settings: dict, overwrite: bool) -> None:
         for path in split.masks.iterdir():
             path.unlink()
     split.masks.mkdir(parents=True, exist_ok=True)
+    remove_partial_files(split.masks, below=False)
     write_json(split.manifest, dict(settings, complete=False))
 
 

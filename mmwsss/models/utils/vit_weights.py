@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.logging import print_log
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor
 
@@ -19,11 +20,14 @@ _TIMM_RULES = [
     (r'^blocks\.(\d+)\.mlp\.fc2\.', r'layers.\1.ffn.layers.1.'),
     (r'^norm\.', 'ln1.'),
 ]
-_CLASSIFIER = re.compile(r'^(head|fc_norm|pre_logits|head_dist|head_drop)\.')
+_CLASSIFIER = re.compile(r'^(head|fc_norm|pre_logits|head_dist|head_drop)[./]')  # of timm and of the original release
+_FLAX_PARTS = re.compile(r'^(Transformer|embedding|cls|head|pre_logits)(/|$)')
 
 
 def load_vit_weights(path: str, prefix: str | None = None) -> dict[str, Tensor]:
     """Load ViT weights as float32 under mmpretrain's names, telling the format from the file.
+
+    Weights of a classifier are left out, which the log says.
 
     Args:
         path: local file or URL; ``.npz`` of the original ViT / AugReg release, or a torch or ``.safetensors`` file of
@@ -42,9 +46,13 @@ def load_vit_weights(path: str, prefix: str | None = None) -> dict[str, Tensor]:
         local = _local_file(str(path))
         with np.load(local) as arrays:
             try:
-                return convert_flax_vit(dict(arrays))
+                tree = dict(arrays)
+                _check_flax_parts(tree)
+                converted = convert_flax_vit(tree)
             except (KeyError, ValueError) as error:
                 raise ValueError(f'{path} holds no ViT in the layout of the original release: {error}') from error
+        _tell_dropped(path, tree)
+        return converted
     if suffix == '.safetensors':
         state = _read_safetensors(str(path))
     else:
@@ -55,6 +63,7 @@ def load_vit_weights(path: str, prefix: str | None = None) -> dict[str, Tensor]:
         prefix = 'backbone'
     if prefix:
         state = {key[len(prefix) + 1 :]: value for key, value in state.items() if key.startswith(f'{prefix}.')}
+    _tell_dropped(path, state)
     if any(key.startswith('blocks.') for key in state):
         state = convert_timm_vit(state)
     if not any(key.startswith('layers.') for key in state):
@@ -62,6 +71,19 @@ def load_vit_weights(path: str, prefix: str | None = None) -> dict[str, Tensor]:
             f'{path} holds no ViT: expected keys "blocks.*" (timm), "layers.*" (mmpretrain) or a .npz file'
         )
     return {key: value.float() for key, value in state.items() if not _CLASSIFIER.match(key)}
+
+
+def _tell_dropped(path: str, names: Iterable[str]) -> None:
+    dropped = [name for name in names if _CLASSIFIER.match(name)]
+    if dropped:
+        print_log(f'{path}: left out, as a classifier has them: {", ".join(dropped)}', 'current')
+
+
+def _check_flax_parts(names: Iterable[str]) -> None:
+    # The ViT behind a convolutional network has the same names, but takes its features in the place of patches.
+    others = [name for name in names if not _FLAX_PARTS.match(_normal_name(name))]
+    if others:
+        raise ValueError(f'it has parts of something else, such as {", ".join(others[:3])} ({len(others)})')
 
 
 def _read_safetensors(path: str) -> dict[str, Tensor]:

@@ -12,7 +12,8 @@ function ticks(low, high, count) {
 }
 
 function span(values) {
-  const low = Math.min(...values), high = Math.max(...values);
+  // No spread: a log of every iteration has more values than a call can have arguments.
+  const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
   return low === high ? [low - (Math.abs(low) || 1) * 0.1, high + (Math.abs(high) || 1) * 0.1] : [low, high];
 }
 
