@@ -135,6 +135,7 @@ class _StrictLoading(Hook):
         self.path = path
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        _check_classes(checkpoint, runner.test_loop.dataloader.dataset.metainfo, self.path)
         load_weights(runner.model, checkpoint, self.path)
         model = innermost(runner.model)
         checkpoint['state_dict'] = model.state_dict()  # complete, so that the runner has nothing to report
@@ -144,6 +145,18 @@ class _StrictLoading(Hook):
                 f'{self.path} notes that the stream {noted} was better in validation, {stream} is evaluated; for the '
                 f'other one: --cfg-options model.test_cfg.stream={noted}'
             )
+
+
+def _check_classes(checkpoint: Mapping[str, Any], metainfo: Mapping[str, Any], path: str) -> None:
+    """Raise UsageError where the file was trained on as many classes of other names or in another order."""
+    noted = (checkpoint.get('meta') or {}).get('dataset_meta') or {}
+    trained, tested = (tuple(info.get('classes') or ()) for info in (noted, metainfo))
+    if trained and tested and trained != tested and len(trained) == len(tested):
+        place = next(i for i, names in enumerate(zip(trained, tested)) if names[0] != names[1])
+        raise UsageError(
+            f'{path} was trained with class {place} = {trained[place]}, the data of this config have {tested[place]} '
+            'there; name the classes in the order of the training (classes.txt of own data)'
+        )
 
 
 def one_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import torch
 from cosa_cases import SEARCHED, build_cosa
 from torch import nn
 
+from mmwsss.apis import testing
 from mmwsss.apis.launch import UsageError
 from mmwsss.apis.testing import innermost, load_weights, read_checkpoint
 from mmwsss.models.segmentors import CoSA
@@ -113,3 +114,13 @@ def test_files_of_the_official_training_are_to_be_converted(tmp_path: Path) -> N
         UsageError, match=r'voc\.pth holds .* convert it with tools/model_converters/cosa_to_mmwsss\.py'
     ):
         read_checkpoint(str(tmp_path / 'voc.pth'))
+
+
+def test_classes_of_another_order() -> None:
+    """Equal numbers of classes load without a word, so that their names have to tell."""
+    checkpoint = dict(meta=dict(dataset_meta=dict(classes=('background', 'cat', 'dog'))))
+    with pytest.raises(UsageError, match=r'x\.pth was trained with class 1 = cat, the data of this config have dog'):
+        testing._check_classes(checkpoint, dict(classes=('background', 'dog', 'cat')), 'x.pth')
+    for metainfo in (dict(classes=['background', 'cat', 'dog']), dict(classes=('background', 'cat')), {}):
+        testing._check_classes(checkpoint, metainfo, 'x.pth')
+    testing._check_classes(dict(meta=None), dict(classes=('background',)), 'x.pth')
