@@ -14,6 +14,8 @@ resume = False
 vis_backends = [dict(type='LocalVisBackend')]
 visualizer = dict(type='SegLocalVisualizer', vis_backends=vis_backends, name='visualizer')
 default_hooks = dict(
+    # Losses are read from the device when the log needs them, not in every step.
+    runtime_info=dict(type='DeferredRuntimeInfoHook'),
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
@@ -21,5 +23,11 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', by_epoch=False, interval=2000, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     iteration_seed=dict(type='IterationSeedHook'),
+    # A loss that is nan or infinite ends the training; non_finite='skip' skips the step.
+    non_finite=dict(type='NonFiniteLossHook'),
+    # Lists at the end what a dataset with skip_corrupt=True could not read.
+    corrupt_images=dict(type='CorruptImagesHook'),
+    # SIGTERM and SIGUSR1 save a checkpoint and end the training with status 75.
+    preemption=dict(type='PreemptionHook'),
     visualization=dict(type='SegVisualizationHook'),
 )

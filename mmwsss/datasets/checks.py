@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import sys
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +18,12 @@ from mmengine.dist import is_main_process
 from mmengine.utils import ProgressBar
 from PIL import Image
 
+from mmwsss.utils.images import UNREADABLE
+
 CHECKS = ('full', 'header', 'none')
 MAX_LISTED = 5
 PROGRESS_FROM = 2000  # items; below, a progress bar would only flicker
 _EXIF_ORIENTATION = 0x0112
-# What Pillow raises on files that are no image, or a broken one.
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 class Problem(NamedTuple):
@@ -40,8 +38,14 @@ class DatasetError(ValueError):
     """The data cannot be used as configured; ``problems`` holds every :class:`Problem` that was found."""
 
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
+        if message.startswith('Caught '):  # a data loader hands on the traceback of its process as the message
+            message = message.rstrip().rpartition(f'{type(self).__name__}: ')[2]
         super().__init__(message)
         self.problems = tuple(problems)
+
+
+class CorruptFile(DatasetError):
+    """One image or mask that cannot be read; the message names the file."""
 
 
 def raise_problems(problems: Sequence[Problem], where: str) -> None:

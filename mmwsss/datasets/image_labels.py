@@ -186,8 +186,8 @@ class VOCXMLLabels(ItemwiseLabelSource):
 class FileLabels(ItemwiseLabelSource):
     """Labels from one file, recognised by its ending.
 
-    - ``.npy``: a dict from id to multi-hot vector, saved with ``np.save``. The format stores it as a pickle, which can
-      run code when it is loaded: use such a file only from a source you trust, or convert it to JSON.
+    - ``.npy``: a dict from id to multi-hot vector, saved with ``np.save``. The format stores it as a pickle; nothing of
+      it is run, see :func:`~mmwsss.datasets.npy_labels.read_npy`.
     - ``.json``: an object from id to a list of class names or to a multi-hot vector.
     - ``.csv``, ``.txt``: lines ``id,name name ...``, separated by commas or spaces; several lines of one id are united.
     - ``.csv`` also as a table: a header ``image,name,name,...`` and rows of the id and 0 or 1.

@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from .checks import DatasetError
+from .npy_labels import read_npy
 
 LABEL_SUFFIXES = ('.npy', '.json', '.csv', '.txt')
 _FIRST_COLUMN = {'file', 'file_name', 'filename', 'id', 'image', 'image_id', 'img', 'img_id', 'name', 'path'}
@@ -31,10 +30,9 @@ def read_label_file(path: str, class_names: Sequence[str] = ()) -> dict[str, Any
     if not osp.isfile(path):
         raise DatasetError(f'label file {path} does not exist')
     if suffix == '.npy':
-        array = np.load(path, allow_pickle=True)
-        content = array.item() if array.dtype == object and array.ndim == 0 else array
+        content = read_npy(path)
     elif suffix == '.json':
-        content = read_json(path)
+        content = read_json(path, unique=True)
     elif suffix == '.csv':
         return _read_csv(path, class_names)
     else:
@@ -140,19 +138,33 @@ def _read_label_lines(path: str, class_names: Sequence[str]) -> dict[str, list[s
     return entries
 
 
-def read_json(path: str) -> Any:
+def read_json(path: str, unique: bool = False) -> Any:
     """Content of a JSON file.
 
+    Args:
+        unique: refuse an object with a key that occurs twice, of which JSON would silently keep the last.
+
     Raises:
-        DatasetError: the file is missing or no JSON.
+        DatasetError: the file is missing or no JSON, or a key is not ``unique``.
     """
     try:
-        with open(path, encoding='utf-8') as stream:
-            return json.load(stream)
+        with open(path, encoding='utf-8-sig') as stream:
+            return json.load(stream, object_pairs_hook=_unique if unique else None)
     except FileNotFoundError:
         raise DatasetError(f'label file {path} does not exist') from None
-    except json.JSONDecodeError as error:
+    except UnicodeDecodeError as error:
+        raise DatasetError(f'label file {path}: not UTF-8 text ({error.reason}); save it as UTF-8') from error
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f'label file {path}: not valid JSON: {error}') from error
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f'"{twice}" occurs twice; leave one of them')
+    return content
 
 
 def label_keys(info: dict, numbered: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os.path as osp
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -11,13 +12,15 @@ from typing import Any, ClassVar
 import numpy as np
 from mmcv.transforms import LoadAnnotations
 from mmengine import fileio
+from mmengine.logging import print_log
 from mmseg.datasets import BaseSegDataset
 
 from mmwsss.registry import DATASETS
-from mmwsss.utils.seeding import SampleDraw, seeded
+from mmwsss.utils.seeding import SampleDraw, mix_seed, seeded
 
 from .checks import (
     CHECKS,
+    CorruptFile,
     DatasetError,
     Problem,
     duplicate_ids,
@@ -26,8 +29,13 @@ from .checks import (
     raise_problems,
     scan_item,
 )
+from .corrupt_files import CorruptFlags
 from .image_labels import ClassTable, build_label_source
+from .split_lists import read_split
 
+_IMAGE_FAULTS = {'missing image', 'unreadable image'}
+_MASK_FAULTS = {'missing mask', 'unreadable mask'}
+_REDRAWS = 100  # images that are tried in the place of a corrupt one
 _MMSEG_EXCLUDED = 255  # value mmseg's get_label_map gives to a class left out, whatever ignore_index is
 
 
@@ -37,8 +45,8 @@ class WeakSegDataset(BaseSegDataset):
 
     Every item carries ``image_labels``, np.float32 (K,), multi-hot over the K foreground classes of ``metainfo``. All
     files are checked in ``full_init``; a transform that reads more of them has a method ``find_problems(infos)``,
-    which returns every :class:`Problem`. Nothing is swapped for another random item: a pipeline that returns None is an
-    error.
+    which returns every :class:`Problem`. Nothing but corrupt files under ``skip_corrupt`` is swapped for another random
+    item: a pipeline that returns None is an error.
 
     Args:
         ann_file: split list with one id a line, with or without its ending; without it every image below
@@ -49,6 +57,9 @@ class WeakSegDataset(BaseSegDataset):
             in any case when the labels come from them.
         data_prefix: updates the class's own; ``seg_map_path=None`` says that there are no masks.
         img_suffix: ending of the image files; a tuple allows several.
+        skip_corrupt: a training goes on without images, and masks that are no labels, that cannot be read: another item
+            is drawn in the place of one, the same again when the training is resumed. They are named in the log and in
+            :attr:`corrupt_images`.
         filter_cfg: ``dict(with_masks=True)`` leaves images without a mask file away.
         metainfo: needs ``classes`` with 'background' first unless the class defines them.
         kwargs: arguments of mmseg's ``BaseSegDataset``.
@@ -66,6 +77,7 @@ class WeakSegDataset(BaseSegDataset):
         *,
         label_source: str | dict | None = 'mask',
         check: str = 'full',
+        skip_corrupt: bool = False,
         data_prefix: Mapping[str, str | None] | None = None,
         img_suffix: str | Sequence[str] = '.jpg',
         metainfo: dict | None = None,
@@ -78,7 +90,10 @@ class WeakSegDataset(BaseSegDataset):
             raise ValueError(f"{name}: check must be one of {CHECKS}, got '{check}'")
         if kwargs.get('reduce_zero_label'):
             raise ValueError(f'{name}: reduce_zero_label drops the background, which has to be class 0; leave it False')
+        if skip_corrupt and kwargs.get('test_mode'):
+            raise ValueError(f'{name}: skip_corrupt would score other images than those of the list; leave it False')
         self.check = check
+        self.skip_corrupt = skip_corrupt
         self.label_source = build_label_source(label_source)
         prefix = {key: path for key, path in {**self.DATA_PREFIX, **(data_prefix or {})}.items() if path is not None}
         super().__init__(
@@ -151,6 +166,7 @@ class WeakSegDataset(BaseSegDataset):
         self.data_list = self.filter_data()
         if self._indices is not None:
             self.data_list = self._get_unserialized_subset(self._indices)
+        self._corrupt = CorruptFlags(len(self.data_list)) if self.skip_corrupt else None
         self._check_and_label(self.data_list)
         if self.serialize_data:
             self.data_bytes, self.data_address = self._serialize_data()
@@ -160,16 +176,51 @@ class WeakSegDataset(BaseSegDataset):
         """Item ``idx`` after the pipeline; a :class:`SampleDraw` has its augmentation seeded from its draw.
 
         Raises:
-            DatasetError: the pipeline returned None.
+            DatasetError: the pipeline returned None, or a file cannot be read.
         """
         if not self._fully_initialized:
             self.full_init()
-        with seeded(*idx.draw) if isinstance(idx, SampleDraw) else nullcontext():
-            item = self.prepare_data(int(idx))
+        try:
+            with seeded(*idx.draw) if isinstance(idx, SampleDraw) else nullcontext():
+                return self._item(int(idx))
+        except CorruptFile as error:
+            if not self.skip_corrupt:
+                raise DatasetError(
+                    f'{self._where()}: {error}; replace the file, or set skip_corrupt=True of the training dataset'
+                ) from error
+            return self._instead_of(idx, error)
+
+    @property
+    def corrupt_images(self) -> list[str]:
+        """Files of the images that ``skip_corrupt`` had to replace so far, in any process that loads data."""
+        return [self.get_data_info(index)['img_path'] for index in self._corrupt or ()]
+
+    def _item(self, index: int) -> Any:
+        info = self.get_data_info(index)
+        try:
+            item = self.prepare_data(index)
+        except FileNotFoundError as error:
+            if error.filename not in (info['img_path'], info.get('seg_map_path')):
+                raise
+            raise CorruptFile(f'{error.filename} does not exist') from error
         if item is None:
-            path = self.get_data_info(int(idx))['img_path']
-            raise DatasetError(f'{self._where()}: the pipeline returned None for item {int(idx)}, {path}')
+            raise DatasetError(f'{self._where()}: the pipeline returned None for item {index}, {info["img_path"]}')
         return item
+
+    def _instead_of(self, idx: int, error: CorruptFile) -> Any:
+        """Another item, drawn from the place of ``idx`` in the run and nothing else."""
+        place, failed = idx.draw if isinstance(idx, SampleDraw) else (int(idx),), int(idx)
+        for attempt in range(1, _REDRAWS + 1):
+            if self._corrupt.add(failed):
+                print_log(f'{self._where()}: {error}; another image takes its place', 'current', logging.WARNING)
+            draw = (*place, attempt)
+            failed = int(mix_seed(*draw, words=1)[0]) % len(self)
+            try:
+                with seeded(*draw):
+                    return self._item(failed)
+            except CorruptFile as another:
+                error = another
+        raise DatasetError(f'{self._where()}: {_REDRAWS} images in a row cannot be read, the last as {error}')
 
     def image_label_matrix(self) -> np.ndarray:
         """Image labels of all items, float32 (N, K).
@@ -207,8 +258,7 @@ class WeakSegDataset(BaseSegDataset):
         """Ids and image names in the order of the split list."""
         if not fileio.exists(self.ann_file, self.backend_args):
             raise DatasetError(f'{self._where()}: the split list does not exist; check data_root and ann_file')
-        lines = fileio.get_text(self.ann_file, backend_args=self.backend_args).splitlines()
-        ids = [_without_suffix(line.strip(), self._suffixes) for line in lines if line.strip()]
+        ids = [_without_suffix(name, self._suffixes) for name in read_split(self.ann_file, self.backend_args)]
         return [(image_id, self._image_name(image_id)) for image_id in ids]
 
     @property
@@ -255,7 +305,27 @@ class WeakSegDataset(BaseSegDataset):
             problems += label_problems
             for info, row in zip(infos, labels):
                 info['image_labels'] = row.copy()
+        if self.skip_corrupt:
+            problems = self._without_corrupt(
+                problems, infos, _IMAGE_FAULTS if from_masks else _IMAGE_FAULTS | _MASK_FAULTS
+            )
         raise_problems(problems, self._where())
+
+    def _without_corrupt(self, problems: list[Problem], infos: list[dict], kinds: set[str]) -> list[Problem]:
+        """Problems that stop a training, unless no image is left; the images of the others are flagged."""
+        tolerated = [problem for problem in problems if problem.kind in kinds]
+        paths = {problem.item for problem in tolerated}
+        indices = [n for n, info in enumerate(infos) if paths & {info['img_path'], info.get('seg_map_path')}]
+        if not indices or len(indices) == len(infos):
+            return problems
+        for index in indices:
+            self._corrupt.add(index)
+        first = tolerated[0]
+        text = (
+            f'{len(indices)} images cannot be used and are replaced by others, the first: {first.item}: {first.detail}'
+        )
+        print_log(f'{self._where()}: {text}', 'current', logging.WARNING)
+        return [problem for problem in problems if problem.kind not in kinds]
 
 
 def _without_suffix(name: str, suffixes: Sequence[str]) -> str:

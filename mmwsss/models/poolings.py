@@ -7,6 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
+from mmwsss.pseudo_labels.normalize import as_single
 from mmwsss.registry import POOLINGS
 
 RULES = ('ratio', 'rel_gap', 'gap', 'fixed', 'max')
@@ -84,7 +85,7 @@ class ScorePooling(nn.Module):
     @torch.no_grad()
     def selection(self, scores: Tensor) -> Tensor:
         """Which patches are pooled, (B, C, h, w) bool, of ``scores`` (B, C, h, w)."""
-        ranked, order = scores.flatten(2).sort(dim=-1, descending=True, stable=True)
+        ranked, order = as_single(scores).flatten(2).sort(dim=-1, descending=True, stable=True)
         chosen = first_ranks(self.count(ranked), ranked.shape[-1])
         return torch.zeros_like(chosen).scatter_(-1, order, chosen).view_as(scores)
 
@@ -171,9 +172,10 @@ class AdaptiveKPooling(ScorePooling):
 
     def forward(self, scores: Tensor) -> Tensor:
         """Image scores (B, C) of ``scores`` (B, C, h, w)."""
-        ranked = scores.flatten(2).sort(dim=-1, descending=True, stable=True).values
+        ranked = as_single(scores).flatten(2).sort(dim=-1, descending=True, stable=True).values  # sums overflow float16
         counts = self.count(ranked)
-        return torch.where(first_ranks(counts, ranked.shape[-1]), ranked, 0).sum(dim=-1) / counts
+        pooled = torch.where(first_ranks(counts, ranked.shape[-1]), ranked, 0).sum(dim=-1) / counts
+        return pooled.to(scores.dtype)
 
     def count(self, ranked: Tensor) -> Tensor:
         """K (...) int64 of scores (..., N), best first."""

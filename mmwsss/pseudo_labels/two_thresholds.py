@@ -84,7 +84,7 @@ def two_threshold_mask(
     """
     maps = as_single(maps)
     size = maps.shape[-2:]
-    small = tuple(side // max(down_scale, 1) for side in size)
+    small = tuple(max(side // max(down_scale, 1), 1) for side in size)
     present = None if labels is None else present_channels(labels, maps.shape[1] + 1)
     shrunk = _half_pixel(maps, small)
     refine = _refinement(refiner, images, labels, small)

@@ -33,7 +33,8 @@ def smooth_variation(maps: Tensor, threshold: float = 0.05, scale: float = 0.3) 
     Returns:
         (..., h, w).
     """
-    exponent = 1 - scale * coefficient_of_variation(maps, threshold)
-    low = maps < threshold
+    # Below 0, which takes a threshold near 0, the smallest scores would become the largest.
+    exponent = (1 - scale * coefficient_of_variation(maps, threshold)).clamp(min=0)
+    low = (maps < threshold) | (maps == 0)
     maps = as_single(maps)
     return torch.where(low, 0, torch.where(low, 1, maps) ** exponent)

@@ -4,6 +4,7 @@ from .affinity_labels import LoadAffinityLabels
 from .color import ViewColorJitter, adjust_contrast, adjust_hue, adjust_saturation, to_gray
 from .formatting import PackWeakInputs
 from .labels import ImageLabelsFromMask
+from .loading import LoadAnnotations, LoadImageFromFile
 from .multi_crop import MultiCropSample
 from .resize import ResizeAlignCorners
 from .resize_long import RandomResizeLong
@@ -15,6 +16,8 @@ __all__ = [
     'STRONG_OPS',
     'ImageLabelsFromMask',
     'LoadAffinityLabels',
+    'LoadAnnotations',
+    'LoadImageFromFile',
     'MultiCropSample',
     'OneOfStrongAug',
     'PILGaussianBlur',

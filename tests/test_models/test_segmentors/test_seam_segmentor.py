@@ -109,6 +109,20 @@ def test_means_of_enlarged_maps_need_no_enlarging(size) -> None:
     torch.testing.assert_close(enlarged_means(maps, size), enlarged.mean(dim=(-2, -1)))
 
 
+@pytest.mark.parametrize('share', [0.2, 0.9])
+def test_maps_of_absent_classes_are_not_needed(images, make_samples, share: float) -> None:
+    found = []
+    for told in (False, True):
+        model, samples = build(loss_equivariance=EQUIVARIANCE | dict(hard_share=share)), make_samples(LABELS)
+        for sample, labels in zip(samples, LABELS):
+            sample.set_metainfo(dict(num_present=sum(labels)) if told else {})
+        losses = model.loss(images, samples)
+        sum(losses.values()).backward()
+        found.append(losses | {name: weight.grad for name, weight in model.named_parameters()})
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, msg=name)
+
+
 def test_every_part_learns(images, make_samples) -> None:
     model = build().train()
     sum(model.loss(images, make_samples(LABELS)).values()).backward()
