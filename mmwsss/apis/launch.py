@@ -6,6 +6,7 @@ import argparse
 import inspect
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
@@ -26,7 +27,8 @@ from .checkpoints import check_checkpoint, check_resumable, find_checkpoint, res
 from .config_names import find_config, nearest
 from .ending import env_rank
 from .ending import run_cli as run_cli  # the tools take it from here
-from .errors import UsageError
+from .errors import UsageError, explained
+from .parallel import check_parallel
 
 # Keys the runner reads from the config besides its own arguments; absent ones may be set on the command line too.
 _RUNNER_KEYS = (
@@ -180,6 +182,8 @@ def held_work_dir(work_dir: str) -> Iterator[None]:
                     f'{work_dir} is in use, {error.strerror} trains there; wait for it or choose another --work-dir'
                 ) from error
             except OSError as error:
+                if explained(error) is not None:  # a full disk
+                    raise
                 raise UsageError(f'work dir {work_dir} cannot be used: {error}') from error
         yield
 
@@ -199,9 +203,10 @@ def check_training(cfg: Config) -> None:
     """Check what would otherwise fail only after data and model were built.
 
     Raises:
-        UsageError: mixed precision without a GPU, a file of weights that is not there, or the best checkpoint is to be
-            kept by a score that validation does not make.
+        UsageError: see :func:`~mmwsss.apis.parallel.check_parallel`; mixed precision without a GPU, a file of weights
+            that is not there, or the best checkpoint is to be kept by a score that validation does not make.
     """
+    check_parallel(cfg)
     if _type_name(cfg.optim_wrapper.get('type')) == 'AmpOptimWrapper' and get_device() in ('cpu', 'mps'):
         raise UsageError(
             'AmpOptimWrapper of mmengine needs a GPU, none was found; set optim_wrapper.type=BFloat16OptimWrapper'
@@ -211,12 +216,15 @@ def check_training(cfg: Config) -> None:
         if not cfg.get('resume') and '://' not in cfg.load_from:
             check_checkpoint(cfg.load_from)
     for key, path in _pretrained_files(cfg.model, 'model'):
-        find_checkpoint(path, key)
+        if '://' not in path and not os.path.isfile(path):
+            raise UsageError(f'{key}: {path} {"is a folder; name a file" if os.path.isdir(path) else "does not exist"}')
     _check_best_stream(cfg)
 
 
 def build_runner(cfg: Config) -> Runner:
     """Runner of ``cfg``, of the registered ``runner_type`` if the config names one."""
+    # Configs pin memory for the sake of GPUs; without one every loader would say that it does not.
+    warnings.filterwarnings('ignore', message="'pin_memory' argument is set as true but no accelerator")
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 

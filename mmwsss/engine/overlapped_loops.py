@@ -51,7 +51,7 @@ class _Overlapping:
         runner.call_hook(f'before_{kind}')
         runner.call_hook(f'before_{kind}_epoch')
         runner.model.eval()
-        for index, batch, outputs in finished_in_order(self._started(), self.workers):
+        for index, batch, outputs in finished_in_order(self._started(), self.workers, self.fp16):
             self.evaluator.process(data_samples=outputs, data_batch=batch)
             runner.call_hook(f'after_{kind}_iter', batch_idx=index, data_batch=batch, outputs=outputs)
         metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
@@ -71,11 +71,15 @@ class _Overlapping:
 
 
 def finished_in_order(
-    started: Iterable[tuple[int, Any, list[Finish]]], workers: int
+    started: Iterable[tuple[int, Any, list[Finish]]], workers: int, half: bool = False
 ) -> Iterator[tuple[int, Any, list[SegDataSample]]]:
-    """Call the functions of each batch in ``workers`` threads, with few batches between; an error stops all."""
+    """Call the functions of each batch in ``workers`` threads, with few batches between; an error stops all.
+
+    The threads work on the GPU of the caller, and with ``half`` by autocast.
+    """
     pending: deque[tuple[int, Any, list[Future]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix='evaluation')
+    device = torch.cuda.current_device() if torch.cuda.is_available() else -1
 
     def oldest() -> tuple[int, Any, list[SegDataSample]]:
         index, batch, futures = pending.popleft()
@@ -83,7 +87,7 @@ def finished_in_order(
 
     try:
         for index, batch, functions in started:
-            pending.append((index, batch, [pool.submit(_without_gradient, function) for function in functions]))
+            pending.append((index, batch, [pool.submit(_finished, function, half, device) for function in functions]))
             while len(pending) > _WAITING_PER_WORKER * workers:
                 yield oldest()
         while pending:
@@ -92,9 +96,10 @@ def finished_in_order(
         pool.shutdown(cancel_futures=True)
 
 
-@torch.no_grad()  # the mode belongs to a thread
-def _without_gradient(function: Finish) -> SegDataSample:
-    return function()
+def _finished(function: Finish, half: bool, device: int) -> SegDataSample:
+    """Result of ``function`` in a thread, which does not take over these modes from the one that started it."""
+    with torch.no_grad(), autocast(enabled=half), torch.cuda.device(device):
+        return function()
 
 
 @LOOPS.register_module()

@@ -136,9 +136,9 @@ def test_losses_of_a_training_step(path: Path) -> None:
         sample.image_labels = row
     views = [(maps[f'cam{i}'], maps[f'cam_rv{i}']) for i in (1, 2)]
     images = torch.zeros(len(labels), 3, *data['cam1'].shape[-2:])
-    with mock.patch.object(model, 'maps_of', side_effect=views) as maps_of:
+    with mock.patch.object(model, 'coarse_maps', side_effect=views) as coarse_maps:
         losses = model.loss(images, samples)
-    second = maps_of.call_args_list[1].args[0]
+    second = coarse_maps.call_args_list[1].args[0]
     assert tuple(second.shape[-2:]) == tuple(data['size_of_second_view'][-2:])
 
     close(losses['loss_er'], data['loss_er'], atol=1e-6)

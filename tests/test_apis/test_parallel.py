@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.model import MMDistributedDataParallel
 from tiny_configs import CONFIGS, load_config
 
-from mmwsss.apis import UsageError
+from mmwsss.apis import UsageError, launch
 from mmwsss.apis.parallel import check_parallel
 
 
@@ -28,6 +28,11 @@ def test_refused(settings: dict, message: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr('mmwsss.apis.parallel.get_device', lambda: 'cpu')
     with pytest.raises(UsageError, match=message):
         check_parallel(Config(settings))
+
+
+def test_a_training_is_refused_first_of_all() -> None:
+    with pytest.raises(UsageError, match='FlexibleRunner and its strategies'):
+        launch.check_training(Config(dict(runner_type='FlexibleRunner')))
 
 
 @pytest.mark.parametrize('device', ['cpu', 'cuda'])

@@ -35,6 +35,7 @@ def test_history_and_checkpoints_are_those_of_the_parent(make_runner, tmp_path: 
             torch.load(tmp_path / str(deferred) / f'iter_{i}.pth', weights_only=False)['message_hub'] for i in (3, 6, 9)
         ]
         found.append([losses(runner.message_hub.state_dict()), *map(losses, saved)])
+        assert 'loop_stage' not in runner.message_hub.runtime_info  # a validation after the training has its own
     assert found[0] == found[1]
     assert [len(history) for history in found[1]] == [9, 3, 6, 9]
 
@@ -51,6 +52,13 @@ def test_values_are_read_where_the_log_needs_them(make_runner, monkeypatch: pyte
     runner.train()
     # Every 2 iterations, which the 50 of the hook and the 4 of the log are multiples of.
     assert [read for read in reads if read[1]] == [(2, 2), (4, 2), (6, 2), (8, 2), (10, 2)]
+
+
+def test_outputs_may_be_numbers(make_runner) -> None:
+    runner, hook = make_runner(4, default_hooks=hooks(True)), DeferredRuntimeInfoHook()
+    hook.after_train_iter(runner, 0, outputs=dict(loss=torch.tensor([1.5], dtype=torch.float64), rate=2))
+    hook._read(runner)
+    assert [runner.message_hub.get_scalar(f'train/{name}').current() for name in ('loss', 'rate')] == [1.5, 2]
 
 
 def test_interval_is_positive() -> None:

@@ -23,6 +23,7 @@ class Doubling(BaseModel):
         self.weight = torch.nn.Parameter(torch.ones(1))
         self.threads: set[str] = set()
         self.has_gradient: set[bool] = set()
+        self.products: set[torch.dtype] = set()
 
     def forward(self, inputs: Tensor, data_samples: list, mode: str = 'predict') -> list[dict]:
         return [finish() for finish in self.predictions(inputs, data_samples)]
@@ -33,6 +34,7 @@ class Doubling(BaseModel):
     def finish(self, x: Tensor) -> dict:
         self.threads.add(threading.current_thread().name)
         self.has_gradient.add((x * self.weight).requires_grad)
+        self.products.add((x[None] @ self.weight[:, None]).dtype)
         if x.item() > 100:
             raise ValueError('too large')
         return dict(value=2 * x.item())
@@ -108,6 +110,14 @@ def test_scores_and_hooks_are_those_of_the_parent(make_runner, workers: int) -> 
     assert found[0] == found[1]
     assert found[1][1][-1] == 'end'
     assert len(found[1][0]) == 7
+
+
+@pytest.mark.parametrize('loop', ['TestLoop', 'OverlappedTestLoop'])
+def test_half_precision_reaches_the_threads(make_runner, loop: str) -> None:
+    model = Doubling()
+    build(make_runner, loop, model, Seen(), fp16=True).test()
+    assert model.products
+    assert torch.float32 not in model.products
 
 
 def test_an_error_of_a_thread_ends_the_test(make_runner) -> None:

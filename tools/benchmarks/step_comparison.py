@@ -76,7 +76,8 @@ class Comparison:
         Both sides are in float32 and without dropout.
         """
         losses = {}
-        with without_dropout(self.ours.model, self.reference.network):
+        exact = torch.backends.cudnn.flags(allow_tf32=False)  # else convolutions of a GPU round to 10 bits
+        with exact, without_dropout(self.ours.model, self.reference.network):
             for name, side in self.sides.items():
                 losses[name] = side.forward(batch)
                 side.backward(losses[name])

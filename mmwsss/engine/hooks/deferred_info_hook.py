@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
@@ -43,8 +45,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     ) -> None:
         """Keep the ``outputs`` of a step; bring all that were kept to the message hub where the log reads them."""
         if outputs:
-            values = [torch.as_tensor(value).detach().float().reshape(()) for value in outputs.values()]
-            self._waiting.append((tuple(outputs), torch.stack(values)))
+            self._waiting.append((tuple(outputs), _stacked(outputs.values())))
         is_last = self.is_last_train_iter(runner) or self.end_of_epoch(runner.train_dataloader, batch_idx)
         if is_last or self.every_n_inner_iters(batch_idx, self._every):
             self._read(runner)
@@ -58,6 +59,7 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
     def after_train(self, runner: Runner) -> None:
         """Read what a run that was stopped early has left."""
         self._read(runner)
+        super().after_train(runner)
 
     def _read(self, runner: Runner) -> None:
         if not self._waiting:
@@ -67,3 +69,10 @@ class DeferredRuntimeInfoHook(RuntimeInfoHook):
             for name in names:
                 runner.message_hub.update_scalar(f'train/{name}', next(numbers))
         self._waiting.clear()
+
+
+def _stacked(values: Iterable[Any]) -> Tensor:
+    """Numbers and tensors of one number as a tensor (n,) float32, on the device where there is one among them."""
+    numbers = [torch.as_tensor(value).detach().float().reshape(()) for value in values]
+    device = next((number.device for number in numbers if number.device.type != 'cpu'), None)
+    return torch.stack([number if device is None else number.to(device, non_blocking=True) for number in numbers])
