@@ -156,15 +156,18 @@ def _mapped(path: str) -> Any:
 
 
 def _older(work_dir: str, named: str) -> list[str]:
-    """Checkpoints in ``work_dir`` of fewer iterations or epochs than the one ``named``, the newest first."""
+    """Checkpoints of the run in ``work_dir`` of fewer iterations or epochs than the one ``named``, the newest first."""
     newest = _NUMBERED.fullmatch(Path(named).name)
-    numbered = [(found, path) for path in Path(work_dir).glob('*.pth') if (found := _NUMBERED.fullmatch(path.name))]
-    older = [
-        (int(found[2]), str(path))
-        for found, path in numbered
-        if newest is None or (found[1] == newest[1] and int(found[2]) < int(newest[2]))
-    ]
-    return [path for _, path in sorted(older, reverse=True)]
+    for folder in (Path(work_dir), Path(named).parent):  # out_dir of the hook may be elsewhere
+        numbered = [(found, path) for path in folder.glob('*.pth') if (found := _NUMBERED.fullmatch(path.name))]
+        older = [
+            (int(found[2]), str(path))
+            for found, path in numbered
+            if newest is None or (found[1] == newest[1] and int(found[2]) < int(newest[2]))
+        ]
+        if older:
+            return [path for _, path in sorted(older, reverse=True)]
+    return []
 
 
 def _existing(work_dir: str, named: str, where: str) -> str:

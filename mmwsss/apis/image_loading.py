@@ -22,7 +22,7 @@ from .errors import UsageError
 from .image_sources import ImageSource, UnreadableImage, naming_unreadable
 
 _LOADERS = ('test_dataloader', 'val_dataloader')
-_WAITING_BATCHES = 8  # of images that wait for others of their shape
+_WAITING_BATCHES = 8  # for as many, an image waits for others of its shape
 T, R = TypeVar('T'), TypeVar('R')
 
 
@@ -126,17 +126,23 @@ def read_ahead(function: Callable[[T], R], entries: Iterable[T], workers: int, a
 def batches(images: Iterable[LoadedImage], size: int) -> Iterator[list[LoadedImage]]:
     """Groups of at most ``size`` images of one kind; an image that cannot be read is one of its own.
 
-    Where shapes differ so much that images would pile up, the oldest group goes before it is full.
+    No image waits for more than a few batches of others, whose results would have to wait for it: then its group goes
+    before it is full.
     """
-    groups: dict[Any, list[LoadedImage]] = {}
-    for image in images:
+    groups: dict[Any, list[LoadedImage]] = {}  # the one that was begun first comes first
+    begun: dict[Any, int] = {}
+    for number, image in enumerate(images, start=1):
         if image.packed is None:
             yield [image]
-            continue
-        group = groups.setdefault(image.kind, [])
-        group.append(image)
-        if len(group) == size:
-            yield groups.pop(image.kind)
-        elif sum(map(len, groups.values())) >= _WAITING_BATCHES * size:
-            yield groups.pop(next(iter(groups)))
+        else:
+            group = groups.setdefault(image.kind, [])
+            begun.setdefault(image.kind, number)
+            group.append(image)
+            if len(group) == size:
+                del begun[image.kind]
+                yield groups.pop(image.kind)
+        oldest = next(iter(groups), None)
+        if oldest is not None and number - begun[oldest] >= _WAITING_BATCHES * size - 1:
+            del begun[oldest]
+            yield groups.pop(oldest)
     yield from groups.values()

@@ -7,24 +7,24 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlparse
 from urllib.request import url2pathname
 
-import cv2
-import mmcv
 import numpy as np
 from mmengine import fileio
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mmwsss.datasets.checks import Problem, map_threads, scan_item
+from mmwsss.utils.images import UNREADABLE, decode_image
 
 from .errors import UsageError
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 ORDERS = ('bgr', 'rgb')
-_UNREADABLE = (OSError, ValueError, AssertionError, cv2.error)  # mmcv asserts that OpenCV returned something
+_UNREADABLE = (*UNREADABLE, AssertionError, HTTPException)  # mmcv asserts that OpenCV returned something
 _MAX_NAMED = 3
 
 
@@ -60,11 +60,7 @@ class ImageSource:
         if isinstance(self.content, np.ndarray):
             return self.content
         with naming_unreadable(self):
-            data = fileio.get(self.path or self.content)
-            image = mmcv.imfrombytes(data)
-            if image is None:
-                raise ValueError('no image, or one that is cut off')
-            return image
+            return decode_image(fileio.get(self.path or self.content))
 
     @property
     def where(self) -> str:
@@ -102,8 +98,10 @@ def image_sources(images: Any, channel_order: str = 'bgr') -> Iterator[ImageSour
     """
     if channel_order not in ORDERS:
         raise UsageError(f'channel_order has to be one of {ORDERS}, got {channel_order!r}')
-    count = 0
+    count, lazy = 0, is_lazy(images)
     for entry in _flat(images):
+        if lazy and isinstance(entry, np.ndarray):
+            entry = entry.copy()  # frames of a video may share memory, and are read ahead
         for source in _entry_sources(entry, channel_order, count):
             count += 1
             yield source
@@ -154,8 +152,7 @@ def _flat(images: Any) -> Iterator[Any]:
 
 def _entry_sources(entry: Any, channel_order: str, position: int) -> Iterator[ImageSource]:
     if isinstance(entry, Image.Image):
-        array = np.asarray(entry.convert('RGB'))
-        yield ImageSource(f'image_{position:05d}', content=np.ascontiguousarray(array[..., ::-1]))
+        yield ImageSource(f'image_{position:05d}', content=_bgr_of_pillow(entry, f'image_{position:05d}'))
     elif isinstance(entry, np.ndarray):
         yield ImageSource(f'image_{position:05d}', content=_checked(entry, channel_order))
     elif isinstance(entry, str | os.PathLike):
@@ -164,6 +161,19 @@ def _entry_sources(entry: Any, channel_order: str, position: int) -> Iterator[Im
         raise UsageError(
             f'cannot read an image from {type(entry).__name__}; give paths, URLs, arrays (H, W, 3) uint8 or PIL images'
         )
+
+
+def _bgr_of_pillow(image: Image.Image, name: str) -> np.ndarray:
+    """Pixels (H, W, 3) uint8 in BGR as OpenCV reads them of a file: turned as the EXIF tag says, 16 bits as 8."""
+    if image.mode in ('I', 'F'):
+        raise UsageError(f'{name}: images of mode {image.mode} have no range of values; convert it to RGB')
+    try:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith('I;16'):
+            image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        return np.ascontiguousarray(np.asarray(image.convert('RGB'))[..., ::-1])
+    except UNREADABLE as error:
+        raise UsageError(f'{name}: the PIL image cannot be read ({error})') from error
 
 
 def _path_sources(text: str) -> Iterator[ImageSource]:

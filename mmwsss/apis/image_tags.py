@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,7 @@ def _file_reader(path: str, sources: Sequence[ImageSource] | None, table: ClassT
 
 def _one_each(given: Any, total: int) -> Sequence[Any]:
     """``given`` with one entry for each of ``total`` images; what belongs to a single one is wrapped."""
-    plain = len(given) > 0 and all(np.ndim(entry) == 0 and entry is not None for entry in given)
+    plain = len(given) > 0 and all(np.ndim(entry) == 0 and not isinstance(entry, Set | None) for entry in given)
     given = [given] if total == 1 and plain else given
     if len(given) != total:
         raise UsageError(f'labels are given for {len(given)} images, but there are {total}')

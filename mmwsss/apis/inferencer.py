@@ -13,6 +13,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.device import get_device
@@ -243,6 +244,7 @@ class WSSSInferencer:
                 if prediction is not None:
                     yield prediction
 
+    @torch.no_grad()
     def _predict(self, batch: list[LoadedImage], maps: bool) -> list[Prediction | None]:
         """Predictions of a batch; None for an image that cannot be read, which is alone."""
         if batch[0].packed is None:
@@ -286,19 +288,20 @@ def _array(sample: SegDataSample, key: str) -> np.ndarray:
 
 
 def class_metainfo(cfg: Config, content: Mapping[str, Any], model: nn.Module) -> tuple[list[str], list[list[int]]]:
-    """Names and colours of the classes: those that the checkpoint was trained on, otherwise those of the config.
+    """Names and colours of the classes: those that the checkpoint was trained on, where they are those of the model,
+    otherwise those of the config.
 
     Raises:
         UsageError: there are none, or not as many as the model has.
     """
     meta = (content.get('meta') or {}).get('dataset_meta') or {}
-    if not meta.get('classes'):
+    if len(meta.get('classes') or ()) != model.num_classes:
         dataset = test_dataset(cfg)
         meta = {**getattr(DATASETS.get(dataset.type), 'METAINFO', {}), **(dataset.get('metainfo') or {})}
     classes, expected = list(meta.get('classes') or ()), model.num_classes
     if len(classes) != expected:
         raise UsageError(
-            f'the model has {expected} classes, but checkpoint and config name {len(classes)}; set '
+            f'the model has {expected} classes, but the config names {len(classes)}, and the checkpoint others; set '
             'test_dataloader.dataset.metainfo.classes'
         )
     palette = meta.get('palette') or voc_colour_map(len(classes))

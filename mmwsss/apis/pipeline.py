@@ -210,7 +210,7 @@ class Pipeline:
 
         Raises:
             UsageError: a stage failed, or another process runs this pipeline.
-            Preempted: a signal ended a stage, which goes on in the next run.
+            Preempted: a signal came, and the stage, or what follows it, goes on in the next run.
         """
         self.work_dir.mkdir(parents=True, exist_ok=True)
         try:
@@ -220,23 +220,29 @@ class Pipeline:
                     self._begin(stage, announce)
                     announce(f'stage {stage.name}: {self.shell_line(stage)}')
                     started = datetime.now().isoformat(timespec='seconds')
-                    self._execute(stage)
+                    name = self._execute(stage)
                     self._finish(stage, started)
+                    if name is not None and stage is not stages[-1]:
+                        raise Preempted(f'{name}: stage {stage.name} is done, the next one begins in the next run')
         except BlockingIOError as error:
             raise UsageError(
                 f'{self.work_dir} is in use by another run of this pipeline, {error.strerror}; wait for it'
             ) from error
 
-    def _execute(self, stage: Stage) -> None:
+    def _execute(self, stage: Stage) -> str | None:
+        """Run the tool of ``stage``; returns the name of a signal that came while it ran to its end."""
         with forwarded_signals() as programs:
             program = subprocess.Popen(self.command(stage), env={**os.environ, **self.environment(stage)})
             programs.append(program)
+            if received_signal():  # before there was a program to hand it to
+                program.terminate()
             status = program.wait()
             name = received_signal()
         if status == PREEMPTED or (status and name):
             raise Preempted(f'{name or "signal"}: stage {stage.name} has stopped, it goes on in the next run')
         if status:
             raise UsageError(f'stage {stage.name} ended with status {status}; run the same command again to go on')
+        return name
 
     def _forget(self, stages: Sequence[Stage]) -> None:
         """From the first of ``stages`` on nothing is done; only an interrupted one with the same settings goes on."""

@@ -37,7 +37,8 @@ class PredictionWriter:
     - ``maps/<name>.npz``: localization maps of the given classes, otherwise of the predicted ones; read them with
       :func:`~mmwsss.pseudo_labels.stored_maps.read_maps`.
     - ``panels/<name>.png``: image, maps, pseudo mask and segmentation side by side.
-    - ``predictions.json``: config, weights, and for each image its classes and scores; at the end.
+    - ``predictions.json``: config, weights, and for each image its classes and scores; at the end, or where a stream
+      is left.
 
     Files of the same name are replaced.
 
@@ -60,12 +61,13 @@ class PredictionWriter:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        wanted = error is None or isinstance(error, GeneratorExit)  # who asks a stream for no more wants what there is
         try:
-            while error is None and self.pending:
+            while wanted and self.pending:
                 self.pending.popleft().result()
         finally:
             self.pool.shutdown(cancel_futures=True)
-        if error is None:
+        if wanted:
             self._write_record()
 
     def write(self, image: LoadedImage, prediction: Prediction) -> None:

@@ -111,10 +111,8 @@ def save_program(model: nn.Module, file: str | os.PathLike, classes: Sequence[st
     """
     path = SegmentationPath(model).cpu()
     program = export_program(path)
-    with replacing(file) as temporary:
-        archive = temporary.with_suffix('.pt2')  # torch asks for this ending
-        torch.export.save(program, archive, extra_files=_metadata(classes))
-        os.replace(archive, temporary)
+    with replacing(file) as temporary, open(temporary, 'wb') as stream:
+        torch.export.save(program, stream, extra_files=_metadata(classes))
     runs = torch.export.load(file).module(check_guards=False)
     return max(float((runs(images) - path(images)).abs().max()) for images in example_images(path.model))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 from mmengine.model import is_model_wrapper
 from mmengine.runner.loops import IterBasedTrainLoop, ValLoop, _InfiniteDataloaderIterator
 from torch import nn
@@ -24,9 +24,9 @@ class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
 
     The parent loads and drops every batch that was already trained. Needs :class:`ResumableInfiniteSampler`.
 
-    A checkpoint is saved before the validation of its iteration. Where a ``CheckpointHook`` keeps the best one, a run
-    that is resumed from such a checkpoint validates first, unless the checkpoint says that this was done, so that the
-    best one is found whenever the run was killed.
+    A checkpoint is saved before the validation of its iteration. Where a ``CheckpointHook`` keeps the best one, or an
+    ``EarlyStoppingHook`` counts, a run that is resumed from such a checkpoint validates first, unless the checkpoint
+    says that this was done, so that both are what they would have been whenever the run was killed.
 
     Raises:
         TypeError: another sampler is configured.
@@ -73,7 +73,8 @@ class ResumableIterBasedTrainLoop(IterBasedTrainLoop):
         self._decide_current_val_interval()
         hub = self.runner.message_hub.runtime_info
         keeping = [hook for hook in self.runner.hooks if isinstance(hook, CheckpointHook) and hook.save_best]
-        if keeping and self._is_validation_due() and hub.get(VALIDATED) != self._iter:
+        counting = any(isinstance(hook, EarlyStoppingHook) for hook in self.runner.hooks)
+        if (keeping or counting) and self._is_validation_due() and hub.get(VALIDATED) != self._iter:
             for hook in keeping:
                 hook.last_ckpt = hub.get('last_ckpt')  # else the resumed checkpoint would not learn of a new best one
             self._validate()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -34,8 +34,13 @@ class WholeFileBackend(LocalBackend):
         write_text(filepath, obj)
 
     def remove(self, filepath: str | Path) -> None:
-        """Remove a file."""
-        self._now_or_later(partial(super().remove, filepath))
+        """Remove a file; later, unless another one has taken its place until then."""
+        self._now_or_later(partial(self._remove, filepath, Path(filepath).stat().st_ino))
+
+    def _remove(self, filepath: str | Path, inode: int) -> None:
+        with suppress(FileNotFoundError):
+            if Path(filepath).stat().st_ino == inode:
+                super().remove(filepath)
 
     def rmtree(self, dir_path: str | Path) -> None:
         """Remove a folder."""

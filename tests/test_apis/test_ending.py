@@ -88,6 +88,15 @@ def test_two_trainings_in_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
         pass
 
 
+def test_a_full_disk_is_no_mistake_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, 'full')
+
+    monkeypatch.setattr(Path, 'mkdir', full)
+    with pytest.raises(OSError, match='full'), launch.held_work_dir(str(tmp_path / 'work')):
+        pass
+
+
 def _hold(path: Path, children: Connection) -> None:
     torch.set_num_threads(1)
     with locked(path):
@@ -130,3 +139,16 @@ def test_a_pipeline_hands_signals_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
         pipeline.run([stage], announce=lambda line: None)
     assert signal.getsignal(signal.SIGUSR1) == before
     assert pipeline.record()['done'] == {}
+
+
+def test_no_stage_begins_after_a_signal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / 'a.py'
+    config.write_text('a = 1\n')
+    stages = [Stage(name, 'train', str(config)) for name in ('first', 'second')]
+    body = 'import os, signal, time\nsignal.signal(signal.SIGUSR1, lambda *_: os._exit(0))\n'
+    body += 'os.kill(os.getppid(), signal.SIGUSR1)\ntime.sleep(60)\n'
+    pipeline = Pipeline(stages, tmp_path / 'work')
+    monkeypatch.setattr(pipeline, 'command', lambda stage: [sys.executable, '-c', body])
+    with pytest.raises(Preempted, match='SIGUSR1: stage first is done, the next one begins in the next run'):
+        pipeline.run(stages, announce=lambda line: None)
+    assert list(pipeline.record()['done']) == ['first']

@@ -12,6 +12,7 @@ from tiny_configs import CONFIGS, tiny_config, write_data
 
 from mmwsss.apis import UsageError, WSSSInferencer
 from mmwsss.apis.image_loading import batches
+from mmwsss.apis.image_sources import image_sources
 from mmwsss.pseudo_labels.stored_maps import read_maps
 from mmwsss.registry import DATASETS, MODELS
 
@@ -150,6 +151,11 @@ def test_batches_do_not_wait_for_ever():
     assert first == [images[0]]
     assert len(seen) == 16
     assert sorted(map(id, (image for batch in batches(images, 2) for image in batch))) == sorted(map(id, images))
+    odd_first = [SimpleNamespace(packed=True, kind=number > 0) for number in range(100)]
+    places = [odd_first[0] in batch for batch in batches(odd_first, 2)]
+    assert places.index(True) == 7, 'no image of its shape follows, and all others wait for its result'
+    broken = [odd_first[0], *(SimpleNamespace(packed=None, kind=None) for _ in range(100))]
+    assert next(index for index, batch in enumerate(batches(broken, 2)) if odd_first[0] in batch) < 16
 
 
 def test_tags_by_name_vector_and_file(files, inferencer, tmp_path):
@@ -161,6 +167,7 @@ def test_tags_by_name_vector_and_file(files, inferencer, tmp_path):
         dict(classes=[names[2], names[5]]),
         dict(classes=[[names[2], names[5]]]),
         dict(classes={NAMES[0]: [names[5], names[2]]}),
+        dict(classes=[{names[2], names[5]}]),
         dict(image_labels=vector),
         dict(image_labels=[np.concatenate(([1], vector))]),
         dict(image_labels=tmp_path / 'tags.csv'),
@@ -227,6 +234,49 @@ def test_files_of_a_prediction(files, inferencer, tmp_path):
         inferencer([files.paths[0], files.paths[0]], out_dir=tmp_path / 'twice', progress=False)
 
 
+def test_a_stream_that_is_left_has_written_what_it_gave(files, inferencer, tmp_path):
+    stream = inferencer.stream((path for path in files.paths * 40), out_dir=tmp_path)
+    name = next(stream).name
+    stream.close()
+    assert name in json.loads((tmp_path / 'predictions.json').read_text())['images']
+    assert (tmp_path / 'masks' / f'{name}.png').is_file()
+    assert (tmp_path / 'panels' / f'{name}.png').is_file()
+
+
+def test_frames_may_share_memory(files, inferencer):
+    array = np.asarray(Image.open(files.paths[0]))
+    arrays = [array, array[::-1], array[:, ::-1]]
+    expected = inferencer(arrays, channel_order='bgr', progress=False)
+
+    def frames():
+        frame = np.empty_like(arrays[0])
+        for array in arrays:
+            frame[:] = array
+            yield frame
+
+    for found, other in zip(inferencer.stream(frames()), expected):
+        np.testing.assert_allclose(found.maps, other.maps, atol=1e-4)
+
+
+def test_pillow_images_are_what_their_files_are(tmp_path):
+    rng = np.random.default_rng(0)
+    turned, deep, alpha = tmp_path / 'turned.png', tmp_path / 'deep.png', tmp_path / 'alpha.png'
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(rng.integers(0, 256, (4, 6, 3), np.uint8)).save(turned, exif=exif)
+    Image.fromarray(rng.integers(0, 65536, (4, 6), np.uint16)).save(deep)
+    Image.fromarray(rng.integers(0, 256, (4, 6, 4), np.uint8)).save(alpha)
+    for path, shape in ((turned, (6, 4, 3)), (deep, (4, 6, 3)), (alpha, (4, 6, 3))):
+        in_file, in_memory = (next(image_sources(image)).read() for image in (str(path), Image.open(path)))
+        assert in_memory.shape == shape
+        np.testing.assert_array_equal(in_memory, in_file)
+    with pytest.raises(UsageError, match='image_00000: images of mode F have no range'):
+        next(image_sources(Image.new('F', (4, 4))))
+    alpha.write_bytes(alpha.read_bytes()[:-30])
+    with pytest.raises(UsageError, match=r'image_00000: the PIL image cannot be read'):
+        next(image_sources(Image.open(alpha)))
+
+
 def test_refiners_see_images_that_are_no_files(files):
     inferencer = WSSSInferencer(files.cfg, files.weights, 'cpu', steps='par', num_workers=0)
     assert inferencer.model.pseudo_labeler.needs_images
@@ -263,10 +313,14 @@ def test_other_models(files, tmp_path, config):
     cfg = tiny_config(path, files.folder.parent, tmp_path)
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'weights.pth')
     inferencer = WSSSInferencer(cfg, tmp_path / 'weights.pth', 'cpu', num_workers=0)
+    graphs = []
+    weak = config != 'fcn_vit-xt8_1xb16-600_shapes-pseudo_144x144_cp'
+    if not weak:
+        inferencer.model.backbone.register_forward_hook(lambda *_: graphs.append(torch.is_grad_enabled()))
     found = inferencer(files.paths, out_dir=tmp_path / 'out', progress=False)
+    assert weak or (graphs and not any(graphs))
     assert [prediction.segmentation.max() < len(inferencer.classes) for prediction in found] == [True] * 3
     assert len(list((tmp_path / 'out' / 'panels').iterdir())) == 3
-    weak = config != 'fcn_vit-xt8_1xb16-600_shapes-pseudo_144x144_cp'
     assert [prediction.maps is not None for prediction in found] == [weak] * 3
     assert (tmp_path / 'out' / 'pseudo_masks').exists() == weak
     if not weak:

@@ -128,11 +128,16 @@ def test_best_checkpoints_that_validation_can_tell():
     launch.check_training(with_save_best(None))
 
 
-def test_pretrained_weights_are_looked_for():
+def test_pretrained_weights_are_looked_for(tmp_path):
     backbone = {'type': 'V', 'init_cfg': {'type': 'Pretrained', 'checkpoint': 'gone.pth'}}
     cfg = Config({'model': {'teachers': [{'backbone': backbone}]}, 'optim_wrapper': {'type': 'OptimWrapper'}})
     with pytest.raises(launch.UsageError, match=r'model\.teachers\.0\.backbone\.init_cfg\.checkpoint: gone\.pth'):
         launch.check_training(cfg)
+    backbone['init_cfg']['checkpoint'] = str(tmp_path)
+    (tmp_path / 'last_checkpoint').write_text('iter_1.pth')
+    (tmp_path / 'iter_1.pth').touch()
+    with pytest.raises(launch.UsageError, match=r'init_cfg\.checkpoint: \S+ is a folder; name a file'):
+        launch.check_training(Config({'model': {'backbone': backbone}, 'optim_wrapper': {'type': 'OptimWrapper'}}))
     backbone['init_cfg']['checkpoint'] = 'https://example.org/weights.pth'
     launch.check_training(Config({'model': {'backbone': backbone}, 'optim_wrapper': {'type': 'OptimWrapper'}}))
 

@@ -42,7 +42,11 @@ class ScoresValLoop(BaseLoop):
 @pytest.fixture
 def make(make_runner: Callable[..., Runner], tmp_path: Path) -> Callable[..., Runner]:
     def build(
-        name: str, scores: dict = SCORES, killed_at: int | None = None, save_best: str | None = 'score'
+        name: str,
+        scores: dict = SCORES,
+        killed_at: int | None = None,
+        save_best: str | None = 'score',
+        more: tuple = (),
     ) -> Runner:
         hook = dict(type='CheckpointHook', by_epoch=False, interval=2, save_best=save_best, rule='greater')
         last = latest_checkpoint(str(tmp_path / name))
@@ -54,7 +58,7 @@ def make(make_runner: Callable[..., Runner], tmp_path: Path) -> Callable[..., Ru
             val_evaluator=[],
             val_cfg=dict(type='ScoresValLoop', scores=scores, killed_at=killed_at),
             default_hooks=dict(logger=None, timer=None, param_scheduler=None, checkpoint=hook),
-            custom_hooks=[dict(type='IterationSeedHook')],
+            custom_hooks=[dict(type='IterationSeedHook'), *more],
             load_from=last,
             resume=last is not None,
         )
@@ -113,3 +117,17 @@ def test_what_was_validated_is_not_validated_again(make, tmp_path: Path) -> None
     resumed = make('other', save_best=None)
     resumed.train()
     assert resumed.val_loop.validated == [6], 'without a best checkpoint nothing depends on it'
+
+
+def test_a_validation_that_was_cut_off_counts_for_early_stopping(make, tmp_path: Path) -> None:
+    early = (dict(type='EarlyStoppingHook', monitor='score', rule='greater', patience=1),)
+    settings = dict(scores={2: 0.5, 4: 0.4, 6: 0.6}, save_best=None, more=early)
+    straight = make('straight', **settings)
+    straight.train()
+    assert straight.iter == 4
+    with pytest.raises(Killed):
+        make('killed', killed_at=4, **settings).train()
+    resumed = make('killed', **settings)
+    resumed.train()
+    assert resumed.val_loop.validated == [4]
+    assert resumed.iter == 4

@@ -55,6 +55,30 @@ def test_it_takes_the_place_of_mmengine(make_runner, tmp_path: Path) -> None:
     assert latest_checkpoint(str(tmp_path / 'work')) == str(tmp_path / 'work' / 'iter_5.pth')
 
 
+def test_files_of_one_name_replace_each_other(make_runner, tmp_path: Path) -> None:
+    settings = dict(filename_tmpl='newest.pth', max_keep_ckpts=2, save_best='score', rule='greater')
+    runner = make_runner(5, default_hooks=hooks(**settings))
+    runner.train()
+    (hook,) = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    for score in (0.5, 0.6):
+        hook.after_val_epoch(runner, dict(score=score))
+    assert names(tmp_path / 'work') == ['best_score_newest.pth', 'last_checkpoint', 'newest.pth']
+    check_resumable(latest_checkpoint(str(tmp_path / 'work')))
+
+
+def test_processes_that_do_not_see_the_checkpoint(make_runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('mmwsss.engine.hooks.checkpoint_hook.all_gather_object', lambda start: [start, 4])
+    with pytest.raises(RuntimeError, match=r'different iterations \(0, 4 by rank\); all nodes have to see the checkp'):
+        make_runner(5, default_hooks=hooks()).train()
+
+
+def test_an_older_one_elsewhere(make_runner, tmp_path: Path) -> None:
+    make_runner(3, default_hooks=hooks(out_dir=str(tmp_path / 'disk'))).train()
+    elsewhere = tmp_path / 'disk' / 'work'
+    (elsewhere / 'iter_3.pth').write_bytes(b'')
+    assert resumable_checkpoint(str(tmp_path / 'work'), lambda text: None) == str(elsewhere / 'iter_2.pth')
+
+
 def test_full_disk_keeps_the_previous_one(make_runner, assert_same_state, tmp_path: Path) -> None:
     straight = make_runner(4, work_dir=str(tmp_path / 'straight'))
     straight.train()

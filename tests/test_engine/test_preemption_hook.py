@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from mmengine.runner import Runner
 from processes import start_ranks
 
 from mmwsss.apis.checkpoints import resumable_checkpoint
+from mmwsss.engine.hooks import PreemptionHook
 from mmwsss.engine.preemption import Preempted, received_signal, watched_signals
 from mmwsss.registry import HOOKS
 
@@ -71,6 +73,20 @@ def test_a_step_is_finished(make_runner, workers: int) -> None:
     settings = dict(default_hooks=hooks(), custom_hooks=[dict(type='SignalHook', at=1)], num_workers=workers)
     with pytest.raises(Preempted, match='after iteration 6 of 8'):
         train(make_runner, 8, optim_wrapper=wrapper, **settings)
+
+
+def test_a_step_is_finished_soon_after_the_exchange(make_runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = SimpleNamespace(all_reduce=lambda *_, **__: None, barrier=lambda *_: None)
+    monkeypatch.setattr('mmwsss.engine.hooks.preemption_hook.dist', group)
+    wrapper = dict(type='OptimWrapper', accumulative_counts=3, optimizer=dict(type='SGD', lr=0.05))
+    own = hooks(preemption=dict(type='PreemptionHook', interval=4))
+    signals = [dict(type='SignalHook', at=2)]
+    with watched_signals():
+        runner = make_runner(20, optim_wrapper=wrapper, default_hooks=own, custom_hooks=signals)
+        (hook,) = [hook for hook in runner.hooks if isinstance(hook, PreemptionHook)]
+        hook._group = group
+        with pytest.raises(Preempted, match='after iteration 6 of 20'):
+            runner.train()
 
 
 def test_the_last_iteration_ends_as_ever(make_runner) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmengine.dist import get_world_size, is_main_process
+from mmengine.dist import all_gather_object, get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook as HostCheckpointHook
 from mmengine.logging import print_log
 from mmengine.runner import Runner
@@ -47,8 +47,13 @@ class CheckpointHook(HostCheckpointHook):
         self._gradients: Mapping[str, Any] | None = None
 
     def before_train(self, runner: Runner) -> None:
-        """Prepare the folder, and give a resumed run the gradients of its unfinished step."""
+        """Prepare the folder, and give a resumed run the gradients of its unfinished step.
+
+        Raises:
+            RuntimeError: processes would begin at different iterations, as not all of them see the checkpoint.
+        """
         super().before_train(runner)
+        _check_same_start(runner)
         if is_main_process() and isinstance(self.file_backend, WholeFileBackend) and Path(self.out_dir).is_dir():
             remove_partial_files(self.out_dir, below=False)
         if self._gradients is not None:
@@ -101,7 +106,8 @@ class CheckpointHook(HostCheckpointHook):
         if is_main_process():
             write_text(Path(runner.work_dir, POINTER), self.last_ckpt)
             for path in outdated:
-                Path(path).unlink(missing_ok=True)
+                if path != self.last_ckpt:  # with a filename_tmpl without number
+                    Path(path).unlink(missing_ok=True)
 
     def _outdated(self, runner: Runner, step: int) -> list[str]:
         """Files that are not to be kept once ``step`` is saved, which is noted as kept."""
@@ -119,6 +125,15 @@ class CheckpointHook(HostCheckpointHook):
             return
         with self.file_backend.removing_later():
             super()._save_best_checkpoint(runner, metrics)
+
+
+def _check_same_start(runner: Runner) -> None:
+    starts = all_gather_object(runner.iter)
+    if len(set(starts)) > 1:
+        raise RuntimeError(
+            f'processes would go on from different iterations ({", ".join(map(str, starts))} by rank); all nodes have '
+            f'to see the checkpoints of {runner.work_dir}: put it on a shared disk, or copy the checkpoint to all'
+        )
 
 
 def gather_optimizer(runner: Runner) -> None:

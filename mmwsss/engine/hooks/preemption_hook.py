@@ -24,7 +24,8 @@ class PreemptionHook(Hook):
     :func:`~mmwsss.engine.preemption.watched_signals`, as ``tools/train.py`` does.
 
     Processes of a distributed run agree on the iteration by one number that they exchange on the host, over gloo,
-    every ``interval`` iterations: no step waits for the device, and a signal to one of them is one to all.
+    every ``interval`` iterations: no step waits for the device, and a signal to one of them is one to all. They stop
+    after the exchange, as soon as the step of the optimizer is finished.
 
     Args:
         interval: iterations between two exchanges; a single process looks after every one.
@@ -37,9 +38,11 @@ class PreemptionHook(Hook):
             raise ValueError(f'interval of PreemptionHook has to be at least 1, got {interval}')
         self.interval = interval
         self._group: dist.ProcessGroup | None = None
+        self._received: str | None = None
 
     def before_train(self, runner: Runner) -> None:
         """Join the group of the exchange."""
+        self._received = None
         if get_dist_info()[1] > 1 and self._group is None:
             self._group = dist.group.WORLD if dist.get_backend() == 'gloo' else dist.new_group(backend='gloo')
 
@@ -47,19 +50,18 @@ class PreemptionHook(Hook):
         self, runner: Runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None
     ) -> None:
         """Look for a signal."""
-        if self._group is not None and not self.every_n_train_iters(runner, self.interval):
+        if self._received is None and (self._group is None or self.every_n_train_iters(runner, self.interval)):
+            self._received = self._signal()
+        if self._received is None or self.is_last_train_iter(runner) or is_step_unfinished(runner):
             return
-        if self.is_last_train_iter(runner) or is_step_unfinished(runner):
-            return
-        if name := self._signal():
-            iteration = runner.iter + 1
-            _save(runner, iteration)
-            if self._group is not None:
-                dist.barrier(self._group)  # torchrun ends all processes soon after the first has left
-            raise Preempted(
-                f'{name}: training has stopped after iteration {iteration} of {runner.max_iters}, which is saved; '
-                'start the same command with --resume to go on'
-            )
+        iteration = runner.iter + 1
+        _save(runner, iteration)
+        if self._group is not None:
+            dist.barrier(self._group)  # torchrun ends all processes soon after the first has left
+        raise Preempted(
+            f'{self._received}: training has stopped after iteration {iteration} of {runner.max_iters}, which is '
+            'saved; start the same command with --resume to go on'
+        )
 
     def _signal(self) -> str | None:
         """Name of a signal that any process has received."""
