@@ -108,7 +108,7 @@ def train_steps(model: CoSA, steps: int, optim: OptimWrapper | None = None, firs
     optim = optim or build_optim_wrapper(model, dict(OPTIMIZER))
     hook, history = AssignmentHook(), []
     for index in range(first, first + steps):
-        runner = SimpleNamespace(model=model, iter=index, optim_wrapper=optim)
+        runner = SimpleNamespace(model=model, iter=index, optim_wrapper=optim, hooks=[])
         hook.before_train_iter(runner, index)
         losses = model.loss(make_views(seed=index), make_samples(**samples))
         optim.update_params(model.parse_losses(losses)[0])

@@ -174,7 +174,7 @@ class Training:
 
     def step(self, index: int) -> dict[str, Tensor]:
         """One iteration, with the hook that a runner would call."""
-        runner = SimpleNamespace(model=self.model, iter=index, optim_wrapper=self.wrapper)
+        runner = SimpleNamespace(model=self.model, iter=index, optim_wrapper=self.wrapper, hooks=[])
         hook = AssignmentHook()
         hook.before_train_iter(runner, index)
         losses = self.model.loss(*self.batch(index))

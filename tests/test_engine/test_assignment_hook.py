@@ -99,6 +99,7 @@ def test_a_wrapped_model_is_unwrapped() -> None:
         max_iters=9,
         param_schedulers=None,
         optim_wrapper=SimpleNamespace(should_update=lambda: True),
+        hooks=[],
     )
     hook = AssignmentHook()
     hook.before_train(runner)
