@@ -105,7 +105,6 @@ def test_memory_of_a_tiny_network(monkeypatch, tmp_path, capsys):
     tool = load('memory')
     case = tiny_case('cosa_step', tmp_path)
     monkeypatch.setattr(tool, 'ROWS', (tool.Row('cosa', 'cosa', tool.Place(case.cpu.config, 3, 96)),))
-    monkeypatch.setattr(tool, 'WARM_UP_CROP', 64)
     out = tmp_path / 'memory.json'
     assert tool.main(['--methods', 'cosa', '--json', str(out)]) == 0
     (entry,) = json.loads(out.read_text())

@@ -23,7 +23,6 @@ from step_sides import OurStep, load_model
 from mmwsss.utils.files import write_json
 
 GIBIBYTE = 2**30
-WARM_UP_CROP = 64
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def measure(row: Row, half: bool, device: torch.device) -> Memory:
     config = Config.fromfile(CONFIGS / row.place.config)
     side = OurStep(load_model(config, device), config, half, Clock())
     draw = partial(draw_batch, side.model, seed=0)
-    side.step(draw(row.unit, WARM_UP_CROP))  # the optimizer makes its state
+    side.step(draw(row.unit, row.place.crop))  # the optimizer makes its state
     side.wrapper.zero_grad()
     state = state_bytes(side.model, side.wrapper.optimizer)
     sizes = (row.unit, 2 * row.unit) if device.type == 'cpu' else (row.place.batch,)
