@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,8 @@ from mmengine.registry import init_default_scope  # noqa: E402
 import mmwsss  # noqa: E402, F401
 
 torch.set_num_threads(1)
+# mmengine's loggers outlive a test and write to the stream that it captured, which is closed then.
+logging.raiseExceptions = False
 
 
 def pytest_collection_finish() -> None:
