@@ -39,11 +39,25 @@ def export_program(path: SegmentationPath) -> ExportedProgram:
     try:
         with _quiet():
             # Strict: only it follows len() of a tensor, which otherwise fixes the size of the batch.
-            return torch.export.export(path, (images,), dynamic_shapes=(sizes,), strict=True)
+            program = torch.export.export(path, (images,), dynamic_shapes=(sizes,), strict=True)
     except Exception as error:  # of many kinds, each with pages of text
         raise UsageError(
             f'{type(path.model).__name__} cannot be exported for images of any size: {_first_line(error)}'
         ) from error
+    _drop_unread(program)
+    return program
+
+
+def _drop_unread(program: ExportedProgram) -> None:
+    """Take out of ``program`` what no output depends on, such as the pooling of image scores.
+
+    The exporter asserts the type of every tensor that changes it, and these assertions keep dead ends alive.
+    """
+    graph = program.graph_module.graph
+    for node in graph.find_nodes(op='call_function', target=torch.ops.aten._assert_tensor_metadata.default):
+        graph.erase_node(node)
+    graph.eliminate_dead_code()
+    program.graph_module.recompile()
 
 
 def example_size(model: nn.Module) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from mmwsss.apis import UsageError
 from mmwsss.deployment import OPSET, SegmentationPath, export_onnx, save_program
-from mmwsss.deployment.export import example_images
+from mmwsss.deployment.export import example_images, export_program
 from mmwsss.deployment.recurrent import ExportedLSTM
 from mmwsss.models.segmentors.weak_segmentor import WeakSegmentor
 from mmwsss.registry import MODELS
@@ -92,6 +92,11 @@ def test_a_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name, *_: None)
     with pytest.raises(UsageError, match='onnx is not installed; run: pip install onnx onnxscript onnxruntime'):
         export_onnx(tiny_model('cam_shapes'), tmp_path / 'a.onnx')
+
+
+def test_a_program_leaves_the_image_scores_out():
+    graph = export_program(SegmentationPath(tiny_model('apc_shapes'))).graph
+    assert not graph.find_nodes(op='call_function', target=torch.ops.aten.sort.stable)
 
 
 @needs_onnx
