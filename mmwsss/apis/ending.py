@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from mmwsss.datasets.checks import DatasetError
 from mmwsss.engine.hooks.non_finite_hook import NonFiniteLoss
 from mmwsss.engine.preemption import PREEMPTED, Preempted
 
-from .errors import FAILED, USAGE, UsageError, explained
+from .errors import FAILED, INTERRUPTED, USAGE, UsageError, explained
 
 STATUS_FILE = 'MMWSSS_STATUS_FILE'  # names a file for the exit status, which the launcher of processes hides
 
@@ -26,13 +27,15 @@ def run_cli(main: Callable[[], None]) -> None:
 
     Statuses: 0, :data:`~mmwsss.apis.errors.USAGE` after a mistake,
     :data:`~mmwsss.engine.preemption.PREEMPTED` where a training was asked to end and saved a checkpoint, those of
-    :func:`~mmwsss.apis.errors.explained`, and 1 with a traceback.
+    :func:`~mmwsss.apis.errors.explained`, :data:`~mmwsss.apis.errors.INTERRUPTED` after Ctrl-C, and 1 with a traceback;
+    without a word where the program that reads the output has left (``mmwsss list | head``).
 
     Processes of a distributed run wait for each other at the end and leave without the interpreter's teardown, in which
     threads of the process group that something still refers to can abort a run that is complete.
     """
     try:
         main()
+        sys.stdout.flush()
         if _is_distributed():
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
@@ -43,7 +46,11 @@ def run_cli(main: Callable[[], None]) -> None:
         _end(PREEMPTED, str(stop))
     except NonFiniteLoss as stop:
         _end(FAILED, f'error{{}}: {stop}')
+    except KeyboardInterrupt:
+        _end(INTERRUPTED, 'interrupted{}')
     except (OSError, RuntimeError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_has_left():
+            sys.exit(FAILED)
         told = explained(error)
         if told is None:
             raise
@@ -64,6 +71,16 @@ def _end(status: int, message: str) -> None:
     if status == USAGE or not _is_distributed():
         sys.exit(status)
     _leave(status)
+
+
+def _reader_has_left() -> bool:
+    """Whether nobody reads the standard output any more; what is left in its buffer is then dropped."""
+    poll = select.poll()
+    poll.register(sys.__stdout__, 0)
+    left = any(event & select.POLLERR for _, event in poll.poll(0))
+    if left:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())  # the interpreter flushes at its end
+    return left
 
 
 def _is_distributed() -> bool:

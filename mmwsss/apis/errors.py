@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import re
 
-# Exit statuses of every tool, beside 0; those above 2 as sysexits.h has them.
-FAILED, USAGE, NO_SPACE = 1, 2, 74
+# Exit statuses of every tool, beside 0; those above 2 as sysexits.h and shells have them.
+FAILED, USAGE, NO_SPACE, INTERRUPTED = 1, 2, 74, 130
 _FULL = tuple(getattr(errno, name) for name in ('ENOSPC', 'EDQUOT') if hasattr(errno, name))
 _LOST_PEER = re.compile(r'Connection closed by peer|Connection reset by peer|Broken pipe|Timed out waiting', re.I)
 _LOADER = re.compile(r'DataLoader worker \(pid\(?s?\)?.*')

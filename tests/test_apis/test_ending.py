@@ -16,7 +16,7 @@ import torch
 
 from mmwsss.apis import launch
 from mmwsss.apis.ending import run_cli
-from mmwsss.apis.errors import FAILED, NO_SPACE, USAGE, UsageError
+from mmwsss.apis.errors import FAILED, INTERRUPTED, NO_SPACE, USAGE, UsageError
 from mmwsss.apis.pipeline import Pipeline, Stage
 from mmwsss.engine.preemption import PREEMPTED, Preempted
 from mmwsss.utils.files import locked, replacing
@@ -35,6 +35,7 @@ def ending_of(error: BaseException) -> int:
     ('error', 'status', 'text'),
     [
         (UsageError('no such thing'), USAGE, 'error: no such thing'),
+        (KeyboardInterrupt(), INTERRUPTED, 'interrupted'),
         (Preempted('SIGTERM: training has stopped'), PREEMPTED, 'SIGTERM: training has stopped'),
         (OSError(errno.ENOSPC, 'full', 'a.pth'), NO_SPACE, 'error: no space left on the disk for a.pth; files of'),
         (OSError(errno.EDQUOT, 'quota'), NO_SPACE, 'error: no space left on the disk; files of before are whole'),
@@ -64,6 +65,28 @@ def test_one_line(error, status, text, capsys, tmp_path: Path, monkeypatch: pyte
 def test_other_errors_keep_their_traceback(error) -> None:
     with pytest.raises(type(error)):
         ending_of(error)
+
+
+def _print_much(output: int, errors: int, buffered: bool) -> None:
+    os.dup2(output, 1)
+    os.dup2(errors, 2)
+    sys.stdout = sys.__stdout__ = open(1, 'w', buffering=-1 if buffered else 1)  # noqa: SIM115 (open to the very end)
+    sys.stderr = open(2, 'w', buffering=1)  # noqa: SIM115
+    run_cli(lambda: print('a line\n' * 10))
+
+
+@pytest.mark.parametrize('buffered', [True, False])
+def test_a_reader_that_has_left_is_no_error(buffered, tmp_path: Path) -> None:
+    reader, output = os.pipe()
+    context = multiprocessing.get_context('fork')
+    with open(tmp_path / 'errors', 'w') as errors:
+        writer = context.Process(target=_print_much, args=(output, errors.fileno(), buffered))
+        os.close(reader)
+        writer.start()
+        os.close(output)
+        writer.join(60)
+    assert writer.exitcode == FAILED
+    assert (tmp_path / 'errors').read_text() == ''
 
 
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
