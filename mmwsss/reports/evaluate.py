@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from mmwsss.utils.images import UNREADABLE, read_sample_image
 from .collect import OWN_FOLDER, Run
 from .recording import Evaluation, Recorder, read_evaluation
 
-_VERSION = 1  # of the records; older ones are made again
+_VERSION = 2  # of the records; older ones are made again
 _FIELDS = {
     'truth': 'gt_sem_seg', 'maps': 'localization_maps', 'pseudo': 'pseudo_mask', 'prediction': 'pred_sem_seg',
 }  # fmt: skip
@@ -125,13 +126,24 @@ def evaluate(run: Run, cfg: Config, split: str, predictions: str | None = None) 
 
 
 def _key(run: Run, cfg: Config, dataset: dict[str, Any], split: str, predictions: str | None) -> dict[str, Any]:
-    """What the content of a record depends on, the files of the data set aside."""
+    """What the content of a record depends on, images and masks aside."""
     return {
         'version': _VERSION,
         'split': split if split in SPLITS else file_sha256(split),
         'settings': settings_sha256({'model': cfg.model, 'dataset': dataset, 'metrics': _evaluators(cfg, dataset)}),
+        'lists': {name: file_sha256(path) for name, path in _named_files(dataset, dataset.get('data_root') or '.')},
         'source': file_sha256(run.checkpoint) if predictions is None else str(Path(predictions).resolve()),
     }
+
+
+def _named_files(settings: Any, root: str) -> Iterator[tuple[str, str]]:
+    """Names in ``settings`` that are files, below ``root`` or the current folder, with their paths."""
+    if isinstance(settings, str):
+        if path := next(filter(os.path.isfile, (os.path.join(root, settings), settings)), None):
+            yield settings, path
+    elif isinstance(settings, Mapping | list | tuple):
+        for value in settings.values() if isinstance(settings, Mapping) else settings:
+            yield from _named_files(value, root)
 
 
 def _evaluate_checkpoint(

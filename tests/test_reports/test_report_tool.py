@@ -75,6 +75,21 @@ def test_another_checkpoint_is_evaluated_again(written, tmp_path):
     assert json.loads((folder / 'report' / 'val' / 'evaluation.json').read_text())['source'] == 'other.pth'
 
 
+def test_another_list_of_images_is_evaluated_again(written, tmp_path, capsys):
+    folder = written / 'vitpcm_shapes'
+    main([str(folder), '--out', str(tmp_path / 'page.html')])
+    ids = written / 'ShapesDataset' / 'ImageSets' / 'Segmentation' / 'val.txt'
+    text = ids.read_text()
+    ids.write_text(text.split()[0])
+    capsys.readouterr()
+    try:
+        main([str(folder), '--out', str(tmp_path / 'page.html')])
+    finally:
+        ids.write_text(text)
+    assert 'read from' not in capsys.readouterr().out
+    assert len(json.loads((folder / 'report' / 'val' / 'evaluation.json').read_text())['images']) == 1
+
+
 def test_network_without_maps(written):
     folder = written / 'fullysup_voc12mini'
     main([str(folder), '--images', '1'])
