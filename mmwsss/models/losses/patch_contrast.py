@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mmwsss.pseudo_labels.normalize import as_single
 from mmwsss.registry import MODELS
+
+from .directions import unit_directions
 
 SMALLEST_NORM = 1e-8  # of embeddings; below, their cosine is 0
 
@@ -45,7 +45,7 @@ def patch_pairs(embeddings: Tensor, maps: Tensor, high: float, low: float) -> Pa
     positive, negative = n_high * (n_high - 1) // 2, n_high * n_low
     # Half precision would round the sums over many patches.
     with torch.autocast(embeddings.device.type, enabled=False):
-        directions = F.normalize(as_single(embeddings).flatten(2), dim=1, eps=SMALLEST_NORM).transpose(1, 2)
+        directions = unit_directions(embeddings, SMALLEST_NORM).transpose(1, 2)
         is_high, is_low = is_high.to(directions), is_low.to(directions)
         highs, lows = is_high @ directions, is_low @ directions
         alone = is_high @ (directions**2).sum(dim=2, keepdim=True)

@@ -6,10 +6,11 @@ As described in the paper of CoSA; not part of the released code.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmwsss.registry import MODELS
+
+from .directions import unit_directions
 
 SMALLEST_NORM = 1e-6  # keeps the gradient of features that are all zero moderate
 
@@ -43,8 +44,8 @@ def separation_loss(
     positive = anchors[:, :, None] & anchors[:, None] & equal & ~itself
     negative = anchors[:, :, None] & known[:, None] & ~equal
 
-    directions = F.normalize(features.flatten(2), dim=1, eps=SMALLEST_NORM)
     with torch.autocast(features.device.type, enabled=False):  # the product would be rounded to half precision
+        directions = unit_directions(features, SMALLEST_NORM)
         similarity = directions.transpose(1, 2) @ directions / temperature
     # Not -inf: a row without any pair would have a gradient of nan.
     others = similarity.masked_fill(~(positive | negative), torch.finfo(similarity.dtype).min)
@@ -81,4 +82,4 @@ class SeparationLoss(nn.Module):
     def forward(self, features: Tensor, mask: Tensor, perplexity: Tensor) -> Tensor:
         """Loss of ``features`` (B, D, h, w) with ``mask`` and ``perplexity`` (B, h, w), all at one size."""
         reliable = perplexity < self.epsilon
-        return self.loss_weight * separation_loss(features.float(), mask, reliable, self.temperature, self.ignore_index)
+        return self.loss_weight * separation_loss(features, mask, reliable, self.temperature, self.ignore_index)
