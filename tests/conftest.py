@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -21,6 +22,7 @@ import torch  # noqa: E402
 from mmengine.registry import init_default_scope  # noqa: E402
 
 import mmwsss  # noqa: E402, F401
+from mmwsss.apis import run_cli  # noqa: E402
 
 torch.set_num_threads(1)
 # mmengine's loggers outlive a test and write to the stream that it captured, which is closed then.
@@ -72,18 +74,23 @@ def load_tool() -> Callable[[str], ModuleType]:
 
 
 @pytest.fixture
+def run_main(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run ``main`` of a script with arguments, as its command line does; returns the exit status."""
+
+    def run(script: ModuleType, *args: object) -> int:
+        monkeypatch.setattr('sys.argv', [script.__file__, *map(str, args)])
+        try:
+            run_cli(script.main)
+        except SystemExit as stop:
+            return stop.code
+        return 0
+
+    return run
+
+
+@pytest.fixture
 def load_converter(
-    load_tool: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+    load_tool: Callable[[str], ModuleType], run_main: Callable[..., int]
 ) -> Callable[[str], Callable[..., int]]:
     """The command of a converter by its name, to call with what follows the name; returns the exit status."""
-
-    def load(name: str) -> Callable[..., int]:
-        tool = load_tool(f'model_converters/{name}')
-
-        def run(*args: object) -> int:
-            monkeypatch.setattr('sys.argv', ['converter', *map(str, args)])
-            return tool.main()
-
-        return run
-
-    return load
+    return lambda name: partial(run_main, load_tool(f'model_converters/{name}'))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,13 +13,25 @@ from torch import Tensor
 
 from mmwsss.utils.files import replacing
 
+from .errors import UsageError
+from .launch import Parser
 
-def converter_parser(description: str) -> argparse.ArgumentParser:
-    """Parser of the two files that every converter takes."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument('source', help='.pth file of the official training')
+
+def converter_parser(description: str, source: str = '.pth file of the official training') -> argparse.ArgumentParser:
+    """Parser of the two files that every converter takes; ``source`` says what the first one is."""
+    parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('source', help=source)
     parser.add_argument('target', help='.pth file to write')
     return parser
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Errors of files that are missing, broken or of another kind become UsageError."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        raise UsageError(str(error)) from error
 
 
 def save_converted(state: Mapping[str, Tensor], source: str, target: str, **details: Any) -> None:
@@ -29,21 +41,22 @@ def save_converted(state: Mapping[str, Tensor], source: str, target: str, **deta
     print(f'{len(state)} tensors written to {target}')
 
 
-def convert_command(description: str, convert: Callable[[str], Mapping[str, Tensor]]) -> int:
-    """Run a converter on the command line's files.
+def convert_command(
+    description: str,
+    convert: Callable[[str], Mapping[str, Tensor]],
+    source: str = '.pth file of the official training',
+) -> None:
+    """Run a converter on the files that the command line names.
 
     Args:
         description: of the command.
-        convert: weights under our names from the path of an official file; its OSError or ValueError becomes one line.
+        convert: weights under our names from the path of an official file.
+        source: kind of this file.
 
-    Returns:
-        Exit status, 2 where the file is not converted.
+    Raises:
+        UsageError: the file is missing, broken or of another kind.
     """
-    args = converter_parser(description).parse_args()
-    try:
+    args = converter_parser(description, source).parse_args()
+    with reading():
         state = convert(args.source)
-    except (OSError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 2
     save_converted(state, args.source, args.target)
-    return 0

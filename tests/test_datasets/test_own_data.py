@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -217,14 +217,8 @@ def test_a_class_in_every_image(tagged: Path) -> None:
 
 
 @pytest.fixture
-def check(load_tool, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    tool = load_tool('dataset_converters/check_dataset')
-
-    def run(*args: object) -> int:
-        monkeypatch.setattr(sys, 'argv', ['check_dataset.py', *map(str, args)])
-        return tool.main()
-
-    return run
+def check(load_tool, run_main) -> Callable[..., int]:
+    return partial(run_main, load_tool('dataset_converters/check_dataset'))
 
 
 def test_command(check, tagged: Path, capsys: pytest.CaptureFixture) -> None:
@@ -261,7 +255,7 @@ def test_printed_lines_make_a_config_of_another_method(
 def test_exit_status(check, troubled: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert check(troubled) == 1
     assert 'train_dataset' not in capsys.readouterr().out
-    assert check(tmp_path / 'none') == 1
+    assert check(tmp_path / 'none') == 2
     assert capsys.readouterr().err == (
         f'error: {tmp_path / "none"}: no such folder; name the folder of your images and tags (MMWSSS_DATA_ROOT)\n'
     )

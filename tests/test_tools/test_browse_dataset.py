@@ -9,6 +9,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
 
+from mmwsss.apis import UsageError
 from mmwsss.registry import TRANSFORMS
 
 SCRIPT = Path(__file__).parents[2] / 'tools' / 'analysis_tools' / 'browse_dataset.py'
@@ -71,5 +72,5 @@ def test_browse_writes_numbered_files(tool, tmp_path):
     files = tool.browse(cfg, tmp_path / 'out', number=2)
     assert [path.name for path in files] == ['00000_a.png', '00001_a.png']
     assert sorted((tmp_path / 'out').iterdir()) == files
-    with pytest.raises(ValueError, match='no val_dataloader'):
+    with pytest.raises(UsageError, match='no val_dataloader'):
         tool.browse(cfg, tmp_path / 'out', phase='val')

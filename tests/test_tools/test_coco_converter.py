@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -299,16 +298,14 @@ def test_files_that_are_not_of_coco(content: dict, source: Path, mistake, messag
     ],
 )
 def test_annotations_that_cannot_be_drawn(
-    tool, content: dict, source: Path, tmp_path: Path, monkeypatch, capsys, segmentation, message: str
+    tool, run_main, content: dict, source: Path, tmp_path: Path, capsys, segmentation, message: str
 ) -> None:
     content['annotations'][-1]['segmentation'] = segmentation
     source.write_text(json.dumps(content))
-    arguments = [source, '--out', tmp_path / 'out', '--workers', 1, '--allow-other-counts']
-    monkeypatch.setattr(sys, 'argv', ['coco2014.py', *map(str, arguments)])
-    with pytest.raises(SystemExit) as stopped:
-        tool.run_main(tool.main)
-    assert stopped.value.code.startswith('error: 4 masks of train2014: 1 failed, the first:')
-    assert message in stopped.value.code
+    assert run_main(tool, source, '--out', tmp_path / 'out', '--workers', 1, '--allow-other-counts') == 2
+    error = capsys.readouterr().err
+    assert error.startswith('error: 4 masks of train2014: 1 failed, the first:')
+    assert message in error
     assert manifest(tmp_path / 'out')['complete'] is False
 
 

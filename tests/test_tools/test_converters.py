@@ -158,6 +158,6 @@ def test_shipped_lists(tool):
 def test_command_line_reports_one_error_line(tmp_path):
     command = [sys.executable, str(FOLDER / 'voc12_mini.py'), str(tmp_path), '--out', str(tmp_path / 'out')]
     done = subprocess.run(command, capture_output=True, text=True, cwd=FOLDER.parents[1])
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith('error: 1234 of 1234 images are missing, the first:')
     assert not (tmp_path / 'out').exists()

@@ -1,4 +1,7 @@
-"""Write what a config's data pipeline yields as PNG panels: every view, its mask if any, its image labels."""
+"""Write what a config's data pipeline yields as PNG panels: every view, its mask if any, its image labels.
+
+Example: python tools/analysis_tools/browse_dataset.py configs/vitpcm_shapes.py --number 4
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image, ImageDraw
 from rich.progress import track
 
-import mmwsss  # noqa: F401  (closes the version gaps before mmseg is imported)
+from mmwsss.apis import launch
 from mmwsss.registry import DATASETS
 from mmwsss.utils.files import replacing
 
@@ -93,11 +96,11 @@ def browse(cfg: Config, output_dir: Path, phase: str = 'train', number: int | No
     """Write a panel for each of the first ``number`` items of a phase's dataset; returns the files.
 
     Raises:
-        ValueError: the config has no dataloader for the phase.
+        UsageError: the config has no dataloader for the phase.
     """
     loader = cfg.get(f'{phase}_dataloader')
     if loader is None:
-        raise ValueError(f'{cfg.filename} has no {phase}_dataloader; choose another --phase')
+        raise launch.UsageError(f'{cfg.filename} has no {phase}_dataloader; choose another --phase')
     init_default_scope(cfg.get('default_scope', 'mmwsss'))
     dataset = DATASETS.build(loader.dataset)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -114,23 +117,21 @@ def browse(cfg: Config, output_dir: Path, phase: str = 'train', number: int | No
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config file')
+    parser = launch.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    launch.add_config_arguments(parser)
     parser.add_argument('--output-dir', type=Path, default=Path('work_dirs/browse'), help='for the PNGs (%(default)s)')
     parser.add_argument('--phase', choices=('train', 'val', 'test'), default='train', help='dataset (%(default)s)')
     parser.add_argument('-n', '--number', type=int, help='items to show (all)')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='overrides, key=value')
     return parser.parse_args()
 
 
 def main() -> None:
+    """Read the arguments, write the panels."""
     args = parse_args()
-    cfg = Config.fromfile(args.config)
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = launch.load_config(args.config, args.cfg_options)
     files = browse(cfg, args.output_dir, args.phase, args.number)
     print(f'{len(files)} panels in {args.output_dir}')
 
 
 if __name__ == '__main__':
-    main()
+    launch.run_cli(main)

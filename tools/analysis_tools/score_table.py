@@ -1,20 +1,24 @@
-"""Print the scores of one or several evaluations as a table, and the folders with their pictures."""
+"""Print the scores of one or several evaluations as a table, and the folders with their pictures.
+
+Example: python tools/analysis_tools/score_table.py work_dirs/vitpcm_shapes work_dirs/apc_shapes
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from mmwsss.apis import UsageError, launch
+
 FILE_NAME = 'metrics.json'
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = launch.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('paths', nargs='+', type=Path, help=f'{FILE_NAME} files, or folders searched for them')
     return parser.parse_args(argv)
 
@@ -23,7 +27,7 @@ def find_records(paths: list[Path]) -> list[Path]:
     """All record files named by ``paths``, each once.
 
     Raises:
-        FileNotFoundError: a path does not exist or a folder holds no record.
+        UsageError: a path does not exist or a folder holds no record.
     """
     found: dict[Path, None] = {}
     for path in paths:
@@ -32,9 +36,9 @@ def find_records(paths: list[Path]) -> list[Path]:
         elif path.is_dir():
             files = sorted(path.rglob(FILE_NAME))
         else:
-            raise FileNotFoundError(f'{path}: no such file or folder; give a {FILE_NAME} written by tools/test.py')
+            raise UsageError(f'{path}: no such file or folder; give a {FILE_NAME} written by tools/test.py')
         if not files:
-            raise FileNotFoundError(f'{path}: no {FILE_NAME} in this folder; run tools/test.py first')
+            raise UsageError(f'{path}: no {FILE_NAME} in this folder; run tools/test.py first')
         found.update(dict.fromkeys(files))
     return list(found)
 
@@ -43,14 +47,14 @@ def read_record(path: Path) -> dict:
     """Content of one record.
 
     Raises:
-        ValueError: the file is not a record.
+        UsageError: the file is not a record.
     """
     try:
         record = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
-        raise ValueError(f'{path}: not JSON ({error}); write it again with tools/test.py') from error
+        raise UsageError(f'{path}: not JSON ({error}); write it again with tools/test.py') from error
     if not isinstance(record, dict) or not isinstance(record.get('scores'), dict):
-        raise ValueError(f'{path}: expected the key "scores"; write it again with tools/test.py')
+        raise UsageError(f'{path}: expected the key "scores"; write it again with tools/test.py')
     return record
 
 
@@ -76,21 +80,17 @@ def _cell(name: str, value: float | None) -> str:
     return f'{value:g}' if '_bg_' in name else f'{value:.2f}'
 
 
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> None:
+    """Read the arguments, print the table."""
     args = parse_args(argv)
-    try:
-        records = {path: read_record(path) for path in find_records(args.paths)}
-    except (OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
+    records = {path: read_record(path) for path in find_records(args.paths)}
     console = Console(highlight=False, markup=False)
     console.print(build_table({str(path.parent): record['scores'] for path, record in records.items()}))
     for path, record in records.items():
         console.print(f'{path.parent}: {record.get("protocol", "protocol not recorded")}', soft_wrap=True)
         for folder in picture_folders(path):
             console.print(f'  pictures: {folder}', soft_wrap=True)
-    return 0
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    launch.run_cli(main)

@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-import mmwsss  # noqa: F401  (first, it closes version gaps)
-from mmwsss.datasets.checks import DatasetError, Problem
+from mmwsss.apis import launch
+from mmwsss.apis.errors import FAILED
+from mmwsss.datasets.checks import Problem
 from mmwsss.datasets.data_report import DataReport, check_own_data
 from mmwsss.datasets.own_data import find_own_data
 
@@ -96,25 +97,22 @@ def config_lines(report: DataReport) -> str:
     )
 
 
-def main() -> int:
-    """Check; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    """Read the arguments, check; problems end it with status 1."""
+    parser = launch.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data', help='folder of the images and tags')
     parser.add_argument('--min-side', type=int, default=64, help='warn of images below this many pixels (%(default)s)')
     parser.add_argument('--few-images', type=int, default=20, help='warn of classes with fewer images (%(default)s)')
     parser.add_argument('--json', action='store_true', help='print the report as JSON instead')
     args = parser.parse_args()
-    try:
-        report = check_own_data(find_own_data(args.data), args.min_side, args.few_images)
-    except DatasetError as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
+    report = check_own_data(find_own_data(args.data), args.min_side, args.few_images)
     if args.json:
         print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False))
     else:
         show(report, Console())
-    return int(bool(report.problems))
+    if report.problems:
+        sys.exit(FAILED)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    launch.run_cli(main)

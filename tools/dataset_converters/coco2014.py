@@ -26,8 +26,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from rich.progress import track
-from voc_common import MAX_LISTED, ConversionError, run_main, write_ids
+from voc_common import MAX_LISTED, ConversionError, write_ids
 
+from mmwsss.apis import launch
 from mmwsss.datasets import WeakCOCODataset
 from mmwsss.datasets.checks import UNREADABLE, DatasetError, read_mask
 from mmwsss.datasets.coco_masks import (
@@ -282,7 +283,7 @@ def verify(source: Path, out: Path) -> list[str]:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = launch.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('instances', type=Path, nargs='+', help='instances_train2014.json, instances_val2014.json')
     parser.add_argument('-o', '--out', type=Path, default=Path('data/coco'), help='root of the data (%(default)s)')
     parser.add_argument('--overlap', choices=OVERLAPS, default='later', help='annotation on top (%(default)s)')
@@ -307,4 +308,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_main(main)
+    launch.run_cli(main)

@@ -20,11 +20,12 @@ from voc_common import (
     palette_mask,
     read_ids,
     require_files,
-    run_main,
     save_image,
     unknown_values,
     write_ids,
 )
+
+from mmwsss.apis import launch
 
 SPLITS = Path(__file__).parent / 'splits' / 'voc12_mini'
 
@@ -103,7 +104,7 @@ def convert(
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = launch.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('voc', type=Path, help='folder VOC2012 with JPEGImages and SegmentationClass')
     parser.add_argument('--aug-masks', type=Path, help='folder of SBD masks as PNG (VOC/SegmentationClassAug)')
     parser.add_argument('-o', '--out', type=Path, default=Path('data/voc12_mini'), help='result (%(default)s)')
@@ -122,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_main(main)
+    launch.run_cli(main)

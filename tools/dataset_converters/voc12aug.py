@@ -20,11 +20,12 @@ from voc_common import (
     palette_mask,
     read_ids,
     require_files,
-    run_main,
     save_image,
     unknown_values,
     write_ids,
 )
+
+from mmwsss.apis import launch
 
 EXPECTED = {'train': 1464, 'val': 1449, 'aug': 9118, 'trainaug': 10582}
 
@@ -125,7 +126,7 @@ def _convert_named(image_id: str, sources: dict, images: dict, out: Path, overwr
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = launch.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('devkit', type=Path, nargs='?', default=Path('data/VOCdevkit'), help='VOCdevkit (%(default)s)')
     parser.add_argument('sbd', type=Path, help='SBD, the folder benchmark_RELEASE or its subfolder dataset')
     parser.add_argument('-o', '--out', type=Path, help='masks (DEVKIT/VOC2012/SegmentationClassAug)')
@@ -145,4 +146,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    run_main(main)
+    launch.run_cli(main)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,8 +12,8 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-import mmwsss  # noqa: F401  (closes the version gaps before mmseg is imported)
-from mmwsss.datasets import DatasetError, WeakVOCDataset
+from mmwsss.apis.errors import UsageError
+from mmwsss.datasets import WeakVOCDataset
 from mmwsss.datasets.voc import voc_colour_map
 
 NUM_CLASSES = len(WeakVOCDataset.METAINFO['classes'])
@@ -23,7 +22,7 @@ MAX_LISTED = 5
 _FLAT_PALETTE = np.array(voc_colour_map(256), dtype=np.uint8).ravel().tolist()
 
 
-class ConversionError(RuntimeError):
+class ConversionError(UsageError):
     """The source data are not what the converter expects; the message says what is missing and where."""
 
 
@@ -85,14 +84,6 @@ def convert_all(function: Callable[[Any], str | None], items: Sequence, title: s
     if complaints:
         listed = '\n  '.join(complaints[:MAX_LISTED])
         raise ConversionError(f'{title}: {len(complaints)} of {len(items)} failed, the first:\n  {listed}')
-
-
-def run_main(main: Callable[[], None]) -> None:
-    """Run a converter's ``main`` and turn a mistake in the data into one message and exit status 1."""
-    try:
-        main()
-    except (ConversionError, DatasetError) as error:
-        sys.exit(f'error: {error}')
 
 
 def _temporary(path: Path) -> Path:

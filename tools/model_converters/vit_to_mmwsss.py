@@ -4,12 +4,11 @@ Backbones also read these files as they are (``init_cfg``); the converted one is
 """
 
 import pickle
-import sys
 import zipfile
 
 from torch import Tensor
 
-import mmwsss  # noqa: F401  (first, it closes version gaps)
+from mmwsss.apis import run_cli
 from mmwsss.apis.converting import convert_command
 from mmwsss.models.utils import load_vit_weights
 
@@ -26,10 +25,10 @@ def convert(path: str) -> dict[str, Tensor]:
         raise ValueError(f'{path} cannot be read ({type(error).__name__}); is it complete?') from error
 
 
-def main() -> int:
-    """Convert; returns the exit status."""
-    return convert_command(__doc__, convert)
+def main() -> None:
+    """Read the arguments, convert."""
+    convert_command(__doc__, convert)
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    run_cli(main)
