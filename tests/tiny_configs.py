@@ -258,13 +258,13 @@ def write_data(root: Path, kind: str, train: int = 8, val: int = 2, size: int = 
     if kind == 'WeakSegDataset':
         write_own_data(out, train, val, size)
         return out
-    num_classes = len(DATASETS.get(kind).METAINFO['classes'])
+    classes = DATASETS.get(kind).METAINFO['classes']
     coco = kind == 'WeakCOCODataset'
-    lists = {'train': [], 'val': []}
+    lists: dict[str, dict[str, list[str]]] = {'train': {}, 'val': {}}
     for split, index in [('train', i) for i in range(train)] + [('val', i) for i in range(val)]:
         name = f'{split}_{index}'
-        lists[split].append(name)
-        image, mask = rectangles(np.random.default_rng([index, len(split)]), num_classes, size)
+        image, mask = rectangles(np.random.default_rng([index, len(split)]), len(classes), size)
+        lists[split][name] = [classes[label] for label in np.unique(mask) if 0 < label < len(classes)]
         images = out / (f'{split}2014' if coco else 'JPEGImages')
         folders = [f'SegmentationClass/{split}2014'] if coco else ['SegmentationClass', 'SegmentationClassAug']
         for folder in [images, *(out / folder for folder in folders)]:
@@ -272,6 +272,13 @@ def write_data(root: Path, kind: str, train: int = 8, val: int = 2, size: int = 
         Image.fromarray(image).save(images / f'{name}.jpg')
         for folder in folders:
             Image.fromarray(mask).save(out / folder / f'{name}.png')
+    if coco:
+        for folder in ('ImageSets', 'ImageLabels'):
+            (out / folder).mkdir()
+        for split, labels in lists.items():
+            (out / 'ImageSets' / f'{split}2014.txt').write_text('\n'.join(labels))
+            (out / 'ImageLabels' / f'{split}2014.json').write_text(json.dumps(labels))
+        return out
     (out / 'ImageSets' / 'Segmentation').mkdir(parents=True)
     for split, names in {**lists, 'trainaug': lists['train']}.items():
         (out / 'ImageSets' / 'Segmentation' / f'{split}.txt').write_text('\n'.join(names) + '\n')
