@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmwsss.apis import load_config
 from mmwsss.datasets import DatasetError, WeakCOCODataset
 from mmwsss.datasets.coco import CLASSES
+from mmwsss.registry import DATASETS
 
 pytest.importorskip('pycocotools')
 from mmwsss.datasets.coco_masks import MaskRules, class_mask, read_instances
@@ -177,6 +179,23 @@ def test_what_is_written_is_what_the_dataset_reads(tool, source: Path, tmp_path:
     assert (out / 'ImageSets' / 'train2014_vitpcm.txt').read_text() == 'a\n'
     palette = Image.open(out / 'SegmentationClass' / 'train2014' / 'a.png').getpalette()
     assert palette[: 3 * len(CLASSES)] == np.ravel(WeakCOCODataset.METAINFO['palette']).tolist()
+
+
+@pytest.mark.parametrize('loader', ['train_dataloader', 'val_dataloader'])
+def test_configs_read_what_is_written(tool, source: Path, tmp_path: Path, loader: str) -> None:
+    split = f'{loader.split("_")[0]}2014'
+    source = source.rename(source.with_name(f'instances_{split}.json'))
+    out = tmp_path / 'coco'
+    tool.convert(source, out, MaskRules(), workers=1, allow_other_counts=True)
+    (out / split).mkdir()
+    for path in (out / 'SegmentationClass' / split).iterdir():
+        Image.new('RGB', Image.open(path).size).save(out / split / f'{path.stem}.jpg')
+    dataset = DATASETS.build(load_config('vitpcm_coco')[loader].dataset | dict(data_root=str(out)))
+    found = {dataset.get_data_info(i)['img_id']: dataset.get_data_info(i)['image_labels'] for i in range(len(dataset))}
+    assert {name: (1 + np.flatnonzero(row)).tolist() for name, row in found.items()} == {
+        'Straße_日本': [1, 17, 80], 'a': [80], 'b': [17],
+    }  # fmt: skip
+    assert {sample['data_samples'].img_id for sample in map(dataset.__getitem__, range(3))} == set(found)
 
 
 def manifest(out: Path) -> dict:
