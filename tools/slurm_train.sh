@@ -11,18 +11,5 @@ PARTITION=$1
 JOB_NAME=$2
 CONFIG=$3
 shift 3
-GPUS=${GPUS:-4}
-GPUS_PER_NODE=${GPUS_PER_NODE:-$((GPUS < 4 ? GPUS : 4))}
-read -r -a EXTRA <<<"${SRUN_ARGS:-}"
-TOOLS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-export PYTHONPATH="$TOOLS/..${PYTHONPATH:+:$PYTHONPATH}"
-exec srun -p "$PARTITION" \
-    --job-name="$JOB_NAME" \
-    --gres="gpu:$GPUS_PER_NODE" \
-    --ntasks="$GPUS" \
-    --ntasks-per-node="$GPUS_PER_NODE" \
-    --cpus-per-task="${CPUS_PER_TASK:-5}" \
-    --kill-on-bad-exit=1 \
-    ${EXTRA[@]+"${EXTRA[@]}"} \
-    python -u "$TOOLS/train.py" "$CONFIG" --launcher slurm "$@"
+exec bash "$(dirname "${BASH_SOURCE[0]}")/slurm_run.sh" "$PARTITION" "$JOB_NAME" train.py "$CONFIG" "$@"
