@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .official_checkpoints import read_state_dict
+from .official_checkpoints import read_state_dict, refuse_unknown, require_layers
 from .vit_weights import convert_timm_vit
 
 _VIT = 'pretrained.model.'
@@ -47,14 +47,8 @@ def convert_acr(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             state[ours] = value.float().contiguous()
         elif not _UNUSED.match(name):
             unknown.append(name)
-    if unknown:
-        found = f'{", ".join(unknown[:3])} ({len(unknown)})'
-        raise ValueError(f'weights of unknown layers: {found}; is this a network of ACR with one class token?')
-    for official, ours in _PARTS.items():
-        if not any(name.startswith(ours) for name in state):
-            raise ValueError(
-                f'no weights of {official} among the {len(state_dict)} given; is this a whole network of ACR?'
-            )
+    refuse_unknown(unknown, 'a network of ACR with one class token')
+    require_layers(state, _PARTS, len(state_dict), 'a whole network of ACR')
     return state
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .official_checkpoints import refuse_unknown, require_layers
 from .vit_weights import convert_timm_vit
 
 STREAMS = {'both': ('online', 'assignment'), 'online': ('online',), 'assignment': ('assignment',)}
@@ -38,7 +39,7 @@ _HEADS = [
     (r'decoder\.blocks\.(\d+)\.mlp\.fc1\.(weight|bias)$', r'decode_head.layers.\1.ffn.layers.0.0.\2'),
     (r'decoder\.blocks\.(\d+)\.mlp\.fc2\.(weight|bias)$', r'decode_head.layers.\1.ffn.layers.1.\2'),
 ]
-_PARTS = dict(encoder='backbone', classifier='head', aux_classifier='aux_head', decoder='decode_head')
+_PARTS = dict(encoder='backbone.', classifier='head.', aux_classifier='aux_head.', decoder='decode_head.')
 _TRANSPOSED = ('decoder.proj_patch', 'decoder.proj_classes')  # factors on the right, not the weights of linear layers
 
 
@@ -89,15 +90,9 @@ def convert_cosa(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             state[ours] = (value.mT if name in _TRANSPOSED else value).float().contiguous()
         else:
             unknown.append(name)
-    if unknown:
-        found = f'{", ".join(unknown[:3])} ({len(unknown)})'
-        raise ValueError(f'weights of unknown layers: {found}; is this a network of CoSA?')
+    refuse_unknown(unknown, 'a network of CoSA')
     state.update({f'backbone.{name}': value for name, value in convert_timm_vit(encoder).items()})
-    for official, ours in _PARTS.items():
-        if not any(name.startswith(f'{ours}.') for name in state):
-            raise ValueError(
-                f'no weights of {official} among the {len(state_dict)} given; is this a whole network of CoSA?'
-            )
+    require_layers(state, _PARTS, len(state_dict), 'a whole network of CoSA')
     return state
 
 

@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .official_checkpoints import refuse_unknown, require_layers
 from .vit_weights import convert_flax_vit
 
 _LSTM = re.compile(r'patch_conditioning/(forward|backward)_lstm_(rows|cols)/lstm_cell(?:_\d+)?/(\w+)$')
 _CLASSIFIER = 'patch_classifier/kernel'
-_BACKBONE_LAYERS = ('embedding/', 'class_token/', 'Transformer/posembed_input/', 'Transformer/encoderblock_')
+_BACKBONE_LAYERS = {
+    name: name for name in ('embedding/', 'class_token/', 'Transformer/posembed_input/', 'Transformer/encoderblock_')
+}
 
 
 def read_keras_h5(path: str | Path) -> dict[str, np.ndarray]:
@@ -50,12 +53,8 @@ def convert_vitpcm_keras(weights: Mapping[str, np.ndarray]) -> dict[str, Tensor]
     lstm = {name: match for name in weights if (match := _LSTM.match(name))}
     backbone = {name: value for name, value in weights.items() if name not in lstm and name != _CLASSIFIER}
     unknown = [n for n in backbone if not n.startswith(('embedding/', 'class_token/', 'Transformer/'))]
-    if unknown:
-        found = f'{", ".join(unknown[:3])} ({len(unknown)})'
-        raise ValueError(f'weights of unknown layers: {found}; is this a ViT-PCM file?')
-    for layer in _BACKBONE_LAYERS:
-        if not any(name.startswith(layer) for name in backbone):
-            raise ValueError(f'no weights of {layer} among the {len(weights)} given; is this a whole ViT-PCM file?')
+    refuse_unknown(unknown, 'a ViT-PCM file')
+    require_layers(backbone, _BACKBONE_LAYERS, len(weights), 'a whole ViT-PCM file')
     try:
         converted = convert_flax_vit(backbone)
     except KeyError as error:

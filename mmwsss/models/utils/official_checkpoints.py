@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +47,31 @@ def read_pmm_checkpoint(path: str | Path) -> dict[str, Tensor]:
     """
     state = read_state_dict(path, 'the official training of PMM', ('state_dict', 'model', 'main'))
     return {re.sub(r'^(module\.)+', '', name): value for name, value in state.items()}
+
+
+def refuse_unknown(names: Sequence[str], what: str) -> None:
+    """Refuse a file with weights of layers that ``what`` does not have.
+
+    Raises:
+        ValueError: there are ``names`` of such weights.
+    """
+    if names:
+        found = f'{", ".join(names[:3])} ({len(names)})'
+        raise ValueError(f'weights of unknown layers: {found}; is this {what}?')
+
+
+def require_layers(names: Collection[str], layers: Mapping[str, str], num_given: int, what: str) -> None:
+    """Refuse a file that lacks a whole layer.
+
+    Args:
+        names: of the weights that were found.
+        layers: how names of each layer begin, by its official name.
+        num_given: number of weights in the file, for messages.
+        what: the network that a file should have, for messages.
+
+    Raises:
+        ValueError: there is no weight of a layer.
+    """
+    for layer, start in layers.items():
+        if not any(name.startswith(start) for name in names):
+            raise ValueError(f'no weights of {layer} among the {num_given} given; is this {what}?')

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from .official_checkpoints import refuse_unknown, require_layers
+
 _HEAD = ('f8_3', 'f8_4', 'f8_5', 'f9')
+_LAYERS = {name: f'head.{name}.' for name in _HEAD} | dict(backbone='backbone.')
 _BACKBONE = re.compile(
     r'(conv1a|bn7|b[2-7](_\d+)?\.(bn_branch2(a|b1|b2)|conv_branch(1|2a|2b1|2b2))'
     r'|conv1|bn1|layer[1-4]\.\d+\.((conv|bn)[13]|(conv|bn)2\.\d|downsample\.[01]))'
@@ -30,13 +33,6 @@ def convert_pmm_affinity(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         # Counters of batches are whole numbers and stay so.
         state[f'{part}.{plain}'] = (value.float() if value.is_floating_point() else value).contiguous()
-    if unknown:
-        found = f'{", ".join(unknown[:3])} ({len(unknown)})'
-        raise ValueError(f'weights of unknown layers: {found}; is this an affinity network of PMM?')
-    for layer in (*(f'head.{name}' for name in _HEAD), 'backbone'):
-        if not any(name.startswith(f'{layer}.') for name in state):
-            raise ValueError(
-                f'no weights of {layer.removeprefix("head.")} among the {len(state_dict)} given; is this a whole '
-                'affinity network of PMM?'
-            )
+    refuse_unknown(unknown, 'an affinity network of PMM')
+    require_layers(state, _LAYERS, len(state_dict), 'a whole affinity network of PMM')
     return state

@@ -7,7 +7,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from .official_checkpoints import refuse_unknown, require_layers
+
 HEAD = ('fc8', 'f8_3', 'f8_4', 'f9')
+_LAYERS = {name: f'head.{name}.' for name in HEAD} | dict(backbone='backbone.')
 # Our backbones have the official names; a network of another kind shows in the first part of a name.
 _BACKBONE = re.compile(r'(conv1a|bn7|b[2-7](_\d+)?|conv1|bn1|layer[1-4])\.')
 
@@ -30,13 +33,6 @@ def convert_pmm_seam(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
             continue
         # Counters of batches are whole numbers and stay so.
         state[ours] = (value.float() if value.is_floating_point() else value).contiguous()
-    if unknown:
-        found = f'{", ".join(unknown[:3])} ({len(unknown)})'
-        raise ValueError(f'weights of unknown layers: {found}; is this a network of maps of PMM or SEAM?')
-    for layer in (*(f'head.{name}' for name in HEAD), 'backbone'):
-        if not any(name.startswith(f'{layer}.') for name in state):
-            raise ValueError(
-                f'no weights of {layer.removeprefix("head.")} among the {len(state_dict)} given; is this a whole '
-                'network of maps of PMM or SEAM?'
-            )
+    refuse_unknown(unknown, 'a network of maps of PMM or SEAM')
+    require_layers(state, _LAYERS, len(state_dict), 'a whole network of maps of PMM or SEAM')
     return state
