@@ -17,6 +17,7 @@ from mmengine.registry import init_default_scope
 from mmseg.structures import SegDataSample
 from rich.console import Console
 from rich.table import Table
+from shared_arguments import AtLeastOne, add_run_arguments
 from step_batches import draw_batch
 from step_clock import now_on
 from torch import Tensor
@@ -112,17 +113,10 @@ def make_batch(model: APC, size: int, crop: int, seed: int, device: torch.device
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--config', type=Path, default=CONFIG, help='of APC with contrast and decoder')
-    parser.add_argument('--batch', type=int, default=16, help='images in a batch')
-    parser.add_argument('--crop', type=int, default=224, help='side of the images in pixels')
-    parser.add_argument('--threads', type=int, help="of the CPU; default: torch's")
-    parser.add_argument('--repeat', type=int, default=9, help='turns after the warm-up')
-    parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the results there')
-    args = parser.parse_args(argv)
-    for name in ('batch', 'crop', 'repeat', 'threads'):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f'--{name} is {getattr(args, name)}; expected at least 1')
-    return args
+    parser.add_argument('--batch', action=AtLeastOne, default=16, help='images in a batch')
+    parser.add_argument('--crop', action=AtLeastOne, default=224, help='side of the images in pixels')
+    add_run_arguments(parser, repeat=9)
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:

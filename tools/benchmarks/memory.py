@@ -7,13 +7,13 @@ import logging
 import sys
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from mmengine.config import Config
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
+from shared_arguments import AtLeastOne, add_run_arguments
 from step_batches import draw_batch
 from step_cases import CONFIGS, METHODS, Place
 from step_clock import Clock
@@ -108,15 +108,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS, help='default: all')
     parser.add_argument('--rows', nargs='+', choices=[row.name for row in ROWS], help='of the methods; default: all')
-    parser.add_argument('--crop', type=int, help='side of the images in pixels; default: the official one')
+    parser.add_argument('--crop', action=AtLeastOne, help='side of the images in pixels; default: the official one')
     parser.add_argument('--amp', action='store_true', help='in bfloat16')
-    parser.add_argument('--threads', type=int, help="of the CPU; default: torch's")
-    parser.add_argument('--device', default='cpu', help='cpu runs two small batches, cuda the official one')
-    parser.add_argument('--json', type=Path, metavar='FILE', help='write the results there')
+    add_run_arguments(parser, device='cpu runs two small batches, cuda the official one')
     args = parser.parse_args(argv)
-    for name in ('crop', 'threads'):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            parser.error(f'--{name} is {getattr(args, name)}; expected at least 1')
     if args.device.startswith('cuda') and not torch.cuda.is_available():
         parser.error(f'--device {args.device} needs a GPU, none was found')
     return args

@@ -20,6 +20,7 @@ from refiner_references import pydensecrf_name
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from shared_arguments import AtLeastOne
 from torch import Tensor
 
 from mmwsss.utils.files import write_json
@@ -168,13 +169,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         '--only', nargs='+', choices=names, default=names, metavar='NAME', help=f'of {", ".join(names)}'
     )
     parser.add_argument('--images', type=Path, help='folder of photographs; default: generated scenes')
-    parser.add_argument('--repeat', type=int, default=5, help='pairs of runs after the warm-up')
+    parser.add_argument('--repeat', action=AtLeastOne, default=5, help='pairs of runs after the warm-up')
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ...')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the results there')
-    args = parser.parse_args(argv)
-    if args.repeat < 1:
-        parser.error(f'--repeat is {args.repeat}; expected at least 1')
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -20,6 +20,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from rich.console import Console
 from rich.table import Table
+from shared_arguments import AtLeastOne
 from step_batches import draw_batch
 from step_clock import now_on
 from step_sides import load_model
@@ -114,20 +115,15 @@ def summarise(seconds: dict[int, float], work: Work) -> list[dict]:
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('--config', type=Path, default=CONFIG, help='of any method; default: a small ViT-PCM')
-    parser.add_argument('--processes', type=int, nargs='+', default=[1, 2, 4], help='numbers of them to run')
-    parser.add_argument('--batch', type=int, default=4, help='images of one process in a step')
-    parser.add_argument('--crop', type=int, default=224, help='side of the images in pixels')
-    parser.add_argument('--steps', type=int, default=5, help=f'that are timed, after {WARM_UP} of warm-up')
-    parser.add_argument('--threads', type=int, default=1, help='of one process on the CPU')
+    parser.add_argument('--processes', action=AtLeastOne, nargs='+', default=[1, 2, 4], help='numbers of them to run')
+    parser.add_argument('--batch', action=AtLeastOne, default=4, help='images of one process in a step')
+    parser.add_argument('--crop', action=AtLeastOne, default=224, help='side of the images in pixels')
+    parser.add_argument('--steps', action=AtLeastOne, default=5, help=f'that are timed, after {WARM_UP} of warm-up')
+    parser.add_argument('--threads', action=AtLeastOne, default=1, help='of one process on the CPU')
     parser.add_argument('--amp', action='store_true', help='in bfloat16')
     parser.add_argument('--device', choices=('cpu', 'cuda'), default='cpu', help='gloo on the CPU, nccl on GPUs')
     parser.add_argument('--json', type=Path, metavar='FILE', help='write the results there')
     args = parser.parse_args(argv)
-    for name in ('batch', 'crop', 'steps', 'threads'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} is {getattr(args, name)}; expected at least 1')
-    if min(args.processes) < 1:
-        parser.error(f'--processes has {min(args.processes)}; expected at least 1')
     if args.device == 'cuda' and max(args.processes) > torch.cuda.device_count():
         parser.error(f'--processes has {max(args.processes)}, but there are {torch.cuda.device_count()} GPUs')
     if not args.config.is_file():
