@@ -94,3 +94,20 @@ def load_converter(
 ) -> Callable[[str], Callable[..., int]]:
     """The command of a converter by its name, to call with what follows the name; returns the exit status."""
     return lambda name: partial(run_main, load_tool(f'model_converters/{name}'))
+
+
+@pytest.fixture
+def check_refusal(tmp_path: Path, capsys: pytest.CaptureFixture) -> Callable[[Callable[..., int], Path, str], None]:
+    """Check that a converter refuses a file with status 2 and one line that has ``message``, and writes nothing."""
+
+    def check(convert: Callable[..., int], source: Path, message: str) -> None:
+        folder = tmp_path / 'refused'
+        assert convert(source, folder / 'converted.pth') == 2
+        out, err = capsys.readouterr()
+        assert out == ''
+        assert err.startswith('error: ')
+        assert message in err
+        assert err.count('\n') == 1
+        assert not folder.exists()
+
+    return check

@@ -217,7 +217,9 @@ def check_training(cfg: Config) -> None:
             check_checkpoint(cfg.load_from)
     for key, path in _pretrained_files(cfg.model, 'model'):
         if '://' not in path and not os.path.isfile(path):
-            raise UsageError(f'{key}: {path} {"is a folder; name a file" if os.path.isdir(path) else "does not exist"}')
+            problem = 'is a folder' if os.path.isdir(path) else 'does not exist'
+            parent = key.removesuffix('.checkpoint')
+            raise UsageError(f'{key}: {path} {problem}; name a file of weights, or set {parent}=None for random ones')
     _check_best_stream(cfg)
 
 

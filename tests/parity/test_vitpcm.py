@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from mmseg.structures import SegDataSample
 from torch import nn
@@ -153,15 +153,14 @@ def test_model(path: Path) -> None:
 
 
 @vectors('vitpcm', '19_*.h5')
-def test_keras_checkpoint(path: Path, tmp_path: Path, load_tool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keras_checkpoint(path: Path, tmp_path: Path, load_converter: Callable[[str], Callable[..., int]]) -> None:
     expected = convert_vitpcm_keras(weights_of(load(path.with_suffix('.npz'))))
     state = convert_vitpcm_keras(read_keras_h5(path))
     assert state.keys() == expected.keys()
     for name, value in expected.items():
         close(state[name], value)
     target = tmp_path / 'converted.pth'
-    monkeypatch.setattr('sys.argv', ['converter', str(path), str(target)])
-    load_tool('model_converters/vitpcm_keras_to_mmwsss').main()
+    assert load_converter('vitpcm_keras_to_mmwsss')(path, target) == 0
     written = torch.load(target, weights_only=True)['state_dict']
     assert all(torch.equal(written[name], value) for name, value in expected.items())
 

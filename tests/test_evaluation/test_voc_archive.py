@@ -1,5 +1,4 @@
 import io
-import sys
 import tarfile
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from mmseg.structures import SegDataSample
 from PIL import Image
 from tiny_configs import CONFIGS, tiny_config, write_data
 
-from mmwsss.apis import launch
 from mmwsss.evaluation.voc_archive import (
     CHALLENGE,
     ArchiveError,
@@ -143,7 +141,7 @@ def test_collector(tmp_path):
         metric.evaluate(2)
 
 
-def test_from_the_tool(tmp_path, load_tool, monkeypatch, capsys):
+def test_from_the_tool(tmp_path, load_tool, run_main, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     data_root = write_data(tmp_path / 'data', 'WeakVOCDataset', train=2, val=3)
     cfg = tiny_config(CONFIGS / 'vitpcm_voc12mini.py', data_root, tmp_path / 'work')
@@ -152,11 +150,10 @@ def test_from_the_tool(tmp_path, load_tool, monkeypatch, capsys):
     sizes = {path.stem: Image.open(path).size[::-1] for path in (data_root / 'JPEGImages').glob('val_*')}
 
     def run(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['test.py', 'tiny.py', 'a.pth', '--work-dir', 'eval', *arguments])
-        launch.run_cli(load_tool('test').main)
-        return capsys.readouterr()
+        return run_main(load_tool('test'), 'tiny.py', 'a.pth', '--work-dir', 'eval', *arguments)
 
-    assert 'archive: out.tar.gz' in run('--voc-archive', 'out.tar.gz', '--out', 'png').out
+    assert run('--voc-archive', 'out.tar.gz', '--out', 'png') == 0
+    assert 'archive: out.tar.gz' in capsys.readouterr().out
     verify_voc_archive('out.tar.gz', sizes, 21)
     with tarfile.open('out.tar.gz') as archive:
         for member in archive.getmembers():
@@ -164,9 +161,9 @@ def test_from_the_tool(tmp_path, load_tool, monkeypatch, capsys):
             assert np.array_equal(archived, np.asarray(Image.open(tmp_path / 'png' / member.name.split('/')[-1])))
 
     server = ['test_dataloader.dataset.label_source=None', 'test_dataloader.dataset.data_prefix.seg_map_path=None']
-    run('--voc-archive', 'server.tgz', '--out', 'server', '--cfg-options', *server)
+    assert run('--voc-archive', 'server.tgz', '--out', 'server', '--cfg-options', *server) == 0
     verify_voc_archive('server.tgz', sizes, 21)
-    run('--out', 'alone', '--cfg-options', *server)
+    assert run('--out', 'alone', '--cfg-options', *server) == 0
     for folder in ('server', 'alone'):
         assert {path.stem for path in Path(folder).iterdir()} == set(sizes)
 
@@ -183,24 +180,23 @@ def test_from_the_tool(tmp_path, load_tool, monkeypatch, capsys):
             'the dataset has 7',
         ),
     ]:
-        with pytest.raises(SystemExit):
-            run(*arguments)
+        assert run(*arguments) == 2
         assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ('step', 'message'), [('ProportionalMask', 'put DropBackground before it'), ('Gone', 'labeler cannot be built: ')]
 )
-def test_mistakes_in_steps_end_the_tool_with_one_line(tmp_path, load_tool, monkeypatch, capsys, step, message):
+def test_mistakes_in_steps_end_the_tool_with_one_line(
+    tmp_path, load_tool, run_main, monkeypatch, capsys, step, message
+):
     monkeypatch.chdir(tmp_path)
     data_root = write_data(tmp_path / 'data', 'WeakVOCDataset', train=2, val=3)
     cfg = tiny_config(CONFIGS / 'vitpcm_voc12mini.py', data_root, tmp_path / 'work')
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, 'a.pth')
     cfg.model.pseudo_labeler = dict(steps=[dict(type=step)])
     cfg.dump('steps.py')
-    monkeypatch.setattr(sys, 'argv', ['test.py', 'steps.py', 'a.pth', '--work-dir', 'eval'])
-    with pytest.raises(SystemExit):
-        launch.run_cli(load_tool('test').main)
+    assert run_main(load_tool('test'), 'steps.py', 'a.pth', '--work-dir', 'eval') == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('error: ')]
     assert len(lines) == 1
     assert message in lines[0]

@@ -12,7 +12,7 @@ from PIL import Image
 
 TOY = Path(__file__).parent / 'toy'
 CONFIG = str(TOY / 'toy_config.py')
-SCRIPTS = ['dist_train.sh', 'dist_test.sh', 'dist_run.sh', 'slurm_train.sh', 'slurm_test.sh']
+SCRIPTS = ['dist_train.sh', 'dist_test.sh', 'dist_run.sh', 'slurm_train.sh', 'slurm_test.sh', 'slurm_run.sh']
 
 
 def environment(**more):
@@ -45,21 +45,16 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def run_in_process(load_tool, monkeypatch, capsys):
+def run_in_process(load_tool, run_main, monkeypatch, capsys):
     """Run a tool that is expected to stop with an error; returns its stderr."""
-    from mmwsss.apis import launch
-
     monkeypatch.syspath_prepend(str(TOY))
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
 
-    def run_main(name, *arguments):
-        monkeypatch.setattr(sys, 'argv', [f'{name}.py', *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            launch.run_cli(load_tool(name).main)
-        assert stop.value.code == 2
+    def run(name, *arguments):
+        assert run_main(load_tool(name), *arguments) == 2
         return capsys.readouterr().err
 
-    return run_main
+    return run
 
 
 def test_train_uses_config_name_as_work_dir(trained):
@@ -122,7 +117,7 @@ def test_two_processes_without_gpu(tmp_path, repository):
         (
             'train',
             [CONFIG, '--cfg-options', 'model.init_cfg.type=Pretrained', 'model.init_cfg.checkpoint=gone.pth'],
-            'model.init_cfg.checkpoint: gone.pth does not exist',
+            'model.init_cfg.checkpoint: gone.pth does not exist; name a file of weights, or set model.init_cfg=None for',
         ),
         ('train', [CONFIG, '--frobnicate'], '--frobnicate'),
         ('test', [CONFIG], 'checkpoint'),
@@ -212,9 +207,13 @@ def test_slurm_scripts_pass_arguments(repository, stubs):
     assert seen[:3] == ['-p', 'gpu', '--job-name=job x']
     assert {'--gres=gpu:2', '--ntasks=2', '--ntasks-per-node=2', '--cpus-per-task=5'} < set(seen)
     assert seen[seen.index('-q') + 1] == 'x'
-    assert seen[-5:] == [str(repository / 'tools/train.py'), 'a.py', '--launcher', 'slurm', '--amp']
+    assert seen[-5:] == [str(repository / 'tools/train.py'), '--launcher', 'slurm', 'a.py', '--amp']
     seen = arguments_of('slurm_test.sh', repository, stubs, 'gpu', 'job', 'a.py', 'b c.pth')
-    assert seen[-5:] == [str(repository / 'tools/test.py'), 'a.py', 'b c.pth', '--launcher', 'slurm']
+    assert seen[-5:] == [str(repository / 'tools/test.py'), '--launcher', 'slurm', 'a.py', 'b c.pth']
+    seen = arguments_of('slurm_run.sh', repository, stubs, 'gpu', 'job', 'generate_pseudo_labels.py', 'a.py', '--maps')
+    assert seen[:3] == ['-p', 'gpu', '--job-name=job']
+    tool = str(repository / 'tools/generate_pseudo_labels.py')
+    assert seen[-7:] == ['python', '-u', tool, '--launcher', 'slurm', 'a.py', '--maps']
 
 
 @pytest.mark.parametrize('script', SCRIPTS)
@@ -224,8 +223,9 @@ def test_scripts_say_what_is_missing(script, repository, tmp_path):
     assert done.stderr.startswith('usage: ')
 
 
-def test_dist_run_names_a_tool_that_is_gone(repository, stubs, tmp_path):
-    done = run([repository / 'tools' / 'dist_run.sh', 2, 'gone.py'], tmp_path)
+@pytest.mark.parametrize(('script', 'arguments'), [('dist_run.sh', [2]), ('slurm_run.sh', ['gpu', 'job'])])
+def test_a_tool_that_is_gone_is_named(repository, tmp_path, script, arguments):
+    done = run([repository / 'tools' / script, *arguments, 'gone.py'], tmp_path)
     assert done.returncode == 2
     assert done.stderr == f'error: no tool gone.py in {repository / "tools"}\n'
 

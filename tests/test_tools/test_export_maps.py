@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import torch
 from PIL import Image
 from tiny_configs import CONFIGS, tiny_config, write_data
 
-from mmwsss.apis import launch
 from mmwsss.pseudo_labels.stored_maps import read_maps
 from mmwsss.registry import MODELS
 
@@ -20,7 +18,7 @@ NUM_IMAGES = 4
 
 
 @pytest.fixture
-def export(load_tool, monkeypatch, capsys, tmp_path):
+def export(load_tool, run_main, monkeypatch, capsys, tmp_path):
     """Run the tool on a tiny network; returns its status, output and errors."""
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
     data_root = write_data(tmp_path, 'WeakVOCDataset', train=NUM_IMAGES)
@@ -30,13 +28,8 @@ def export(load_tool, monkeypatch, capsys, tmp_path):
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'a.pth')
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        parts = [tmp_path / 'tiny.py', tmp_path / 'a.pth', '--out', tmp_path / 'out', *arguments]
-        monkeypatch.setattr(sys, 'argv', ['generate_pseudo_labels.py', *map(str, parts)])
-        status = 0
-        try:
-            launch.run_cli(load_tool('generate_pseudo_labels').main)
-        except SystemExit as stop:
-            status = stop.code
+        files = tmp_path / 'tiny.py', tmp_path / 'a.pth', '--out', tmp_path / 'out'
+        status = run_main(load_tool('generate_pseudo_labels'), *files, *arguments)
         found = capsys.readouterr()
         return status, found.out, found.err
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +11,10 @@ from mmengine.dataset import pseudo_collate
 from PIL import Image
 from tiny_configs import CONFIGS, tiny_config, write_data
 
-from mmwsss.apis import launch
 from mmwsss.registry import DATASETS, MODELS
 
 
-def test_masks_are_the_predictions(load_tool, monkeypatch, tmp_path: Path) -> None:
+def test_masks_are_the_predictions(load_tool, run_main, monkeypatch, tmp_path: Path) -> None:
     data_root = write_data(tmp_path, 'WeakVOCDataset')
     path = CONFIGS / 'pmm' / 'fcn_deit-t16_1xb16-2k_voc12mini-pseudo_224x224.py'
     cfg = tiny_config(path, data_root, tmp_path / 'work')
@@ -27,9 +25,8 @@ def test_masks_are_the_predictions(load_tool, monkeypatch, tmp_path: Path) -> No
     model = MODELS.build(cfg.model)
     torch.save({'state_dict': model.state_dict()}, tmp_path / 'iter_1.pth')
     arguments = [tmp_path / 'tiny.py', tmp_path / 'iter_1.pth', '--out', tmp_path / 'out', '--maps']
-    monkeypatch.setattr(sys, 'argv', ['generate_pseudo_labels.py', *map(str, arguments)])
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
-    launch.run_cli(load_tool('generate_pseudo_labels').main)
+    assert run_main(load_tool('generate_pseudo_labels'), *arguments) == 0
 
     model.eval()
     dataset = DATASETS.build(

@@ -16,7 +16,6 @@ from mmengine.runner import Runner
 from PIL import Image
 from tiny_configs import CONFIGS, tiny_config, write_data
 
-from mmwsss.apis import launch
 from mmwsss.registry import MODELS
 from mmwsss.utils.files import file_sha256
 
@@ -78,18 +77,13 @@ def contents(folder):
 
 
 @pytest.fixture
-def in_process(load_tool, monkeypatch, capsys):
+def in_process(load_tool, run_main, monkeypatch, capsys):
     """Run the tool in this process; returns its status, output and errors."""
     monkeypatch.syspath_prepend(str(TOY))
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '')
 
     def run(*arguments):
-        monkeypatch.setattr(sys, 'argv', ['generate_pseudo_labels.py', *map(str, arguments)])
-        status = 0
-        try:
-            launch.run_cli(load_tool('generate_pseudo_labels').main)
-        except SystemExit as stop:
-            status = stop.code
+        status = run_main(load_tool('generate_pseudo_labels'), *arguments)
         found = capsys.readouterr()
         return status, found.out, found.err
 
