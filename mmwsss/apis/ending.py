@@ -16,6 +16,7 @@ from mmwsss.datasets.checks import DatasetError
 from mmwsss.engine.hooks.non_finite_hook import NonFiniteLoss
 from mmwsss.engine.preemption import PREEMPTED, Preempted
 
+from .building import config_mistake
 from .errors import FAILED, INTERRUPTED, USAGE, UsageError, explained
 
 STATUS_FILE = 'MMWSSS_STATUS_FILE'  # names a file for the exit status, which the launcher of processes hides
@@ -25,7 +26,7 @@ def run_cli(main: Callable[[], None]) -> None:
     """Run ``main``; a mistake of the user ends the program with a message instead of a traceback, which names the
     process where it is not the first.
 
-    Statuses: 0, :data:`~mmwsss.apis.errors.USAGE` after a mistake,
+    Statuses: 0, :data:`~mmwsss.apis.errors.USAGE` after a mistake (in a config: :func:`.config_mistake`),
     :data:`~mmwsss.engine.preemption.PREEMPTED` where a training was asked to end and saved a checkpoint, those of
     :func:`~mmwsss.apis.errors.explained`, :data:`~mmwsss.apis.errors.INTERRUPTED` after Ctrl-C, and 1 with a traceback;
     without a word where the program that reads the output has left (``mmwsss list | head``).
@@ -55,6 +56,11 @@ def run_cli(main: Callable[[], None]) -> None:
         if told is None:
             raise
         _end(told[0], f'error{{}}: {told[1]}')
+    except (TypeError, KeyError, ValueError) as error:
+        told = config_mistake(error)
+        if told is None:
+            raise
+        _end(USAGE, f'error{{}}: {told}')
 
 
 def _end(status: int, message: str) -> None:
