@@ -65,6 +65,7 @@ def apply() -> None:
     replace_pkg_resources()
     allow_mmengine_checkpoints()
     check_downloads()
+    resolve_own_configs()
 
 
 def has_compiled_ops() -> bool:
@@ -202,6 +203,28 @@ def check_downloads() -> None:
 
     if hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'):  # as for local files, torch >= 2.6
         checkpoint.load_url = partial(torch.hub.load_state_dict_from_url, weights_only=True)
+
+
+def resolve_own_configs() -> None:
+    """Let configs name those of this package as their base: ``_base_ = 'mmwsss::vitpcm_voc.py'``.
+
+    mmengine knows a fixed list of packages for this form, and asks for a folder in front of the file name.
+    """
+    from mmengine.config import Config
+
+    original = Config._get_cfg_path
+    if getattr(original, 'resolves_mmwsss', False):
+        return
+
+    def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
+        if not cfg_path.startswith('mmwsss::'):
+            return original(cfg_path, filename)
+        from mmwsss.apis.config_names import find_config
+
+        return find_config(cfg_path.removeprefix('mmwsss::').removesuffix('.py')), None
+
+    get_cfg_path.resolves_mmwsss = True
+    Config._get_cfg_path = staticmethod(get_cfg_path)
 
 
 def _history_buffer_method(owner: object, name: str) -> Callable:

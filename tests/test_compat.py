@@ -6,9 +6,11 @@ import types
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 
 from mmwsss import compat
+from mmwsss.apis import UsageError, load_config
 
 
 class Foreign:
@@ -160,6 +162,25 @@ def test_config_inherits_from_mmseg(tmp_path):
 
     (tmp_path / 'child.py').write_text("_base_ = 'mmseg::_base_/default_runtime.py'\n")
     assert Config.fromfile(str(tmp_path / 'child.py')).default_scope == 'mmseg'
+
+
+@pytest.mark.parametrize('name', ['vitpcm_voc.py', 'vitpcm_voc', 'vitpcm/vitpcm_vit-b16_4xb16-13k_voc12aug-384x384.py'])
+def test_config_inherits_from_a_shipped_one(tmp_path, name):
+    config = tmp_path / 'child.py'
+    config.write_text(f"_base_ = ['mmwsss::{name}']\ntrain_cfg = dict(max_iters=_base_.train_cfg.max_iters + 1)\n")
+    cfg = Config.fromfile(config)
+    assert cfg.model.type == 'ViTPCM'
+    assert cfg.train_cfg.max_iters == 1 + load_config('vitpcm_voc').train_cfg.max_iters
+    assert '_scope_' not in cfg.model
+    copy = tmp_path / 'copy.py'
+    cfg.dump(copy)
+    assert Config.fromfile(copy).to_dict() == cfg.to_dict()
+
+
+def test_a_base_that_is_not_shipped(tmp_path):
+    (tmp_path / 'child.py').write_text("_base_ = 'mmwsss::vitpcm_vocc.py'\n")
+    with pytest.raises(UsageError, match='config vitpcm_vocc does not exist; nearest: vitpcm_voc'):
+        Config.fromfile(tmp_path / 'child.py')
 
 
 @pytest.fixture

@@ -62,7 +62,8 @@ def config_entries(pattern: str = '') -> list[ConfigEntry]:
 def find_config(name: str) -> str:
     """Path of a config: ``name`` itself where that is a file, otherwise that of the shipped config of this name.
 
-    ``vitpcm_voc`` and ``vitpcm/vitpcm_vit-b16_4xb16-13k_voc12aug-384x384`` are such names; they have no ``.py``.
+    ``vitpcm_voc`` and ``vitpcm/vitpcm_vit-b16_4xb16-13k_voc12aug-384x384`` are such names; they have no ``.py``. A
+    config inherits from a shipped one by ``_base_ = 'mmwsss::vitpcm_voc.py'``.
 
     Raises:
         UsageError: there is no such file, nor such a name, or several configs have it.
