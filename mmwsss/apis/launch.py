@@ -24,6 +24,7 @@ from mmwsss.engine.preemption import watched_signals
 from mmwsss.utils.files import locked
 
 from .checkpoints import check_checkpoint, check_resumable, find_checkpoint, resumable_checkpoint
+from .commands import for_installation
 from .config_names import find_config, nearest
 from .ending import env_rank
 from .ending import run_cli as run_cli  # the tools take it from here
@@ -39,7 +40,11 @@ PORT_STEP = 100  # between the ports of a job that is started again and again
 
 
 class Parser(argparse.ArgumentParser):
-    """ArgumentParser whose errors are :class:`UsageError`."""
+    """ArgumentParser whose errors are :class:`UsageError`, and whose help shows commands as they are installed."""
+
+    def __init__(self, *, description: str = '', **kwargs: Any) -> None:
+        name = sys.argv[0] if sys.argv[0].startswith('mmwsss ') else None  # argparse would leave out what is before a /
+        super().__init__(prog=name, description=for_installation(description), **kwargs)
 
     def error(self, message: str) -> None:
         raise UsageError(f'{message}; see {self.prog} --help')
@@ -80,7 +85,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
     """Read the config at ``path``, a file or a name of :func:`~mmwsss.apis.config_names.find_config`, and merge
-    ``options`` (dotted keys) into it.
+    ``options`` (dotted keys) into it. Data loaders with ``num_workers=0`` lose settings of worker processes.
 
     Raises:
         UsageError: the file or one of its bases is missing, or an option names a key that does not exist.
@@ -96,6 +101,10 @@ def load_config(path: str, options: Mapping[str, Any] | None = None) -> Config:
             cfg.merge_from_dict(dict(options))
         except (KeyError, TypeError, IndexError) as error:
             raise UsageError(f'cannot apply --cfg-options to {path}: {error}') from error
+    for loader in (cfg.get(f'{phase}_dataloader') for phase in ('train', 'val', 'test')):
+        if loader is not None and loader.get('num_workers') == 0:  # torch refuses what is about worker processes
+            for key in ('persistent_workers', 'prefetch_factor'):
+                loader.pop(key, None)
     return cfg
 
 

@@ -8,17 +8,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmwsss.apis.commands import COMMANDS
 from mmwsss.apis.config_names import nearest, resource_root
 from mmwsss.apis.launch import UsageError, run_cli
 from mmwsss.version import __version__
 
 TOOLS = {
-    'train': ('train.py', 'train a config'),
-    'test': ('test.py', 'score a checkpoint'),
-    'pseudo-labels': ('generate_pseudo_labels.py', 'write the pseudo masks of a data set'),
-    'pipeline': ('run_pipeline.py', 'run the stages of a pipeline'),
-    'export': ('deployment/export_onnx.py', 'write the segmentation network as ONNX or torch.export'),
-    'shapes': ('dataset_converters/shapes.py', 'generate a small data set to try things on'),
+    'train': 'train a config',
+    'test': 'score a checkpoint',
+    'pseudo-labels': 'write the pseudo masks of a data set',
+    'pipeline': 'run the stages of a pipeline',
+    'export': 'write the segmentation network as ONNX or torch.export',
+    'shapes': 'generate a small data set to try things on',
 }
 MODULES = {
     'predict': ('mmwsss.cli.predict', 'masks, maps and pictures of any images'),
@@ -33,7 +34,7 @@ EXTRA = {
 
 def usage() -> str:
     """Help of the command."""
-    known = {name: text for name, (_, text) in {**MODULES, **TOOLS}.items()} | EXTRA
+    known = {name: text for name, (_, text) in MODULES.items()} | TOOLS | EXTRA
     lines = [f'  {name:<14} {text}' for name, text in known.items()]
     return '\n'.join(['usage: mmwsss COMMAND ...; mmwsss COMMAND --help says more', '', *lines])
 
@@ -55,7 +56,8 @@ def run(arguments: Sequence[str]) -> None:
     elif command == 'tool':
         run_tool(find_tool(rest), rest[1:], f'mmwsss tool {rest[0]}')
     elif command in TOOLS:
-        run_tool(resource_root() / 'tools' / TOOLS[command][0], rest, f'mmwsss {command}')
+        path = next(path for path, name in COMMANDS.items() if name == command)
+        run_tool(resource_root() / 'tools' / f'{path}.py', rest, f'mmwsss {command}')
     elif command in MODULES:
         sys.argv = [f'mmwsss {command}', *rest]
         importlib.import_module(MODULES[command][0]).main()

@@ -20,6 +20,12 @@ def test_options_of_the_runner_need_not_stand_in_the_config(config_file):
     assert (cfg.randomness.seed, cfg.model.depth, cfg.sync_bn) == (5, 3, 'torch')
 
 
+def test_loaders_without_workers_lose_their_settings():
+    cfg = launch.load_config('vitpcm_shapes', {'train_dataloader.num_workers': 0, 'val_dataloader.num_workers': 1})
+    assert 'persistent_workers' not in cfg.train_dataloader
+    assert cfg.val_dataloader.persistent_workers is True
+
+
 def test_missing_base_is_named(tmp_path):
     (tmp_path / 'child.py').write_text("_base_ = './gone.py'\n")
     with pytest.raises(launch.UsageError, match=r'gone\.py'):

@@ -6,6 +6,8 @@ import pytest
 import torch
 from tiny_configs import CONFIGS, tiny_config, write_data
 
+from mmwsss.apis import commands, launch
+from mmwsss.apis.commands import COMMANDS, for_installation
 from mmwsss.cli import main as command
 from mmwsss.registry import MODELS
 from mmwsss.version import __version__
@@ -39,8 +41,31 @@ def test_help_names_every_command(mmwsss):
 
 def test_every_tool_is_there(mmwsss, repository):
     assert mmwsss('where')[1].strip() == str(repository)
-    for file, _ in command.TOOLS.values():
-        assert (repository / 'tools' / file).is_file()
+    assert all((repository / 'tools' / f'{path}.py').is_file() for path in COMMANDS)
+    assert set(COMMANDS.values()) == {*command.TOOLS, 'report'}
+
+
+def test_texts_name_the_commands_of_the_installation(monkeypatch, tmp_path):
+    text = (
+        'run: MMWSSS_DATA_ROOT=a python tools/train.py configs/vitpcm_own.py --work-dir b\n'
+        f'python tools/analysis_tools/threshold_sweep.py {tmp_path}/.mim/configs/apc/apc_voc.py a/configs/b.pth c.py\n'
+        'python tools/test.py configs/mine.py a/configs/vitpcm_own.py'
+    )
+    assert for_installation(text) == text
+    for name in ('vitpcm_own', 'apc/apc_voc', 'vitpcm_voc'):
+        path = tmp_path / '.mim' / 'configs' / f'{name}.py'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.setattr(commands, 'resource_root', lambda: tmp_path / '.mim')
+    assert for_installation(text) == (
+        'run: MMWSSS_DATA_ROOT=a mmwsss train vitpcm_own --work-dir b\n'
+        'mmwsss tool analysis_tools/threshold_sweep apc/apc_voc a/configs/b.pth c.py\n'
+        'mmwsss test configs/mine.py a/configs/vitpcm_own.py'
+    )
+    monkeypatch.setattr('sys.argv', ['mmwsss tool model_converters/vit_to_mmwsss'])
+    parser = launch.Parser(description='Example: python tools/test.py configs/vitpcm_voc.py')
+    assert 'usage: mmwsss tool model_converters/vit_to_mmwsss' in parser.format_help()
+    assert 'Example: mmwsss test vitpcm_voc' in parser.format_help()
 
 
 def test_list(mmwsss):

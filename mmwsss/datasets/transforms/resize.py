@@ -35,7 +35,7 @@ class ResizeAlignCorners(BaseTransform):
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize ``image`` (H, W, C) bilinearly to float32 (h, w, C)."""
-    planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+    planes = torch.from_numpy(np.require(image, requirements=('C', 'W'))).permute(2, 0, 1)[None].float()
     return np.ascontiguousarray(resize_align_corners(planes, size)[0].permute(1, 2, 0).numpy())
 
 
