@@ -13,14 +13,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from mmwsss.registry import TASK_UTILS
 
 from .checks import DatasetError, Problem, map_threads, outside_values, scan_item
-from .label_files import LABEL_SUFFIXES, is_name_list, matching_keys, read_json, read_label_file
+from .label_files import LABEL_SUFFIXES, is_name_list, matching_keys, other_endings, read_json, read_label_file
 
 SHORT_NAMES = {'mask': 'MaskLabels'}
 
@@ -193,8 +192,9 @@ class FileLabels(ItemwiseLabelSource):
     - ``.csv`` also as a table: a header ``image,name,name,...`` and rows of the id and 0 or 1.
 
     Vectors run over the dataset's foreground classes, or over all classes with the background first; for a dataset that
-    uses some of its classes only, over the full list. Ids are image ids or file names, or
-    numbers throughout (the digits of the image id, or the last number in it). One that fits two images is a problem.
+    uses some of its classes only, over the full list. Ids are image ids or file names, whose ending may differ in
+    case, or numbers throughout (the digits of the image id, or the last number in it). One that fits two images is a
+    problem.
     """
 
     path_attribute = 'path'
@@ -206,28 +206,29 @@ class FileLabels(ItemwiseLabelSource):
 
     def _all_items(self, infos, table):
         entries = read_label_file(self.path, table.names)
+        keys = matching_keys(infos, entries)
         owners: dict[str, str] = {}
         results = []
-        for info, key in zip(infos, matching_keys(infos, entries)):
+        for info, key, near in zip(infos, keys, other_endings(infos, keys, entries)):
             owner = owners.setdefault(key, info['img_id']) if key is not None else None
             if owner not in (None, info['img_id']):
                 problem = Problem(
                     'ambiguous label id', info['img_id'], f'"{key}" in {self.path} also stands for {owner}'
                 )
                 results.append((table.vector(()), [problem]))
+            elif key is None:
+                results.append((table.vector(()), [self._missing(info, near)]))
             else:
-                results.append(self._item(info, key, entries, table))
+                convert = table.from_names if is_name_list(entries[key]) else table.from_vector
+                results.append(convert(entries[key], info['img_id']))
         return results
 
-    def _item(
-        self, info: dict, key: str | None, entries: dict[str, Any], table: ClassTable
-    ) -> tuple[np.ndarray, list[Problem]]:
-        if key is None:
-            return table.vector(()), [Problem('missing label', info['img_id'], f'not in {self.path}')]
-        entry = entries[key]
-        if is_name_list(entry):
-            return table.from_names(entry, info['img_id'])
-        return table.from_vector(entry, info['img_id'])
+    def _missing(self, info: dict, near: str | None) -> Problem:
+        detail = f'not in {self.path}'
+        if near is not None:
+            file = Path(info['img_path']).name
+            detail += f', which has {near}: only the ending differs from the file {file}; list it as {info["img_id"]}'
+        return Problem('missing label', info['img_id'], detail)
 
 
 @TASK_UTILS.register_module()

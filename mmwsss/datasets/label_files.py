@@ -6,7 +6,8 @@ import csv
 import json
 import os.path as osp
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,11 @@ def read_label_file(path: str, class_names: Sequence[str] = ()) -> dict[str, Any
         content = read_npy(path)
     elif suffix == '.json':
         content = read_json(path, unique=True)
-    elif suffix == '.csv':
-        return _read_csv(path, class_names)
     else:
-        return _read_label_lines(path, class_names)
+        entries: dict[str, list[str]] = {}
+        for _, key, names in _tagged_lines(path, class_names):
+            entries.setdefault(key, []).extend(names)
+        return entries
     if not isinstance(content, dict):
         raise DatasetError(f'label file {path}: expected a dict from image id to labels, got {type(content).__name__}')
     return {str(key): value for key, value in content.items()}
@@ -58,6 +60,21 @@ def used_class_names(path: str) -> list[str] | None:
     return sorted({name for entry in entries for name in entry} - {'background'})
 
 
+def differing_lines(path: str, class_names: Sequence[str] = ()) -> dict[str, list[int]]:
+    """Numbers of the lines of each id that has different tags on several lines; only ``.csv`` and ``.txt`` may.
+
+    Raises:
+        DatasetError: see :func:`read_label_file`.
+    """
+    if Path(path).suffix not in ('.csv', '.txt'):
+        return {}
+    lines, tags = defaultdict(list), defaultdict(set)
+    for number, key, names in _tagged_lines(path, class_names):
+        lines[key].append(number)
+        tags[key].add(frozenset(names))
+    return {key: lines[key] for key, found in tags.items() if len(found) > 1}
+
+
 def is_name_list(entry: Any) -> bool:
     """Whether an entry of a label file holds class names, not a vector."""
     return isinstance(entry, list | tuple) and all(isinstance(name, str) for name in entry)
@@ -67,6 +84,17 @@ def matching_keys(infos: Iterable[dict], entries: Mapping[str, Any]) -> list[str
     """For each data info the key of its entry in a label file, None where there is none."""
     numbered = all(key.isdecimal() for key in entries)
     return [next((key for key in label_keys(info, numbered) if key in entries), None) for info in infos]
+
+
+def other_endings(infos: Sequence[dict], keys: Sequence[str | None], entries: Iterable[str]) -> list[str | None]:
+    """For each data info without one of ``keys`` the entry that differs from it by its ending only; None elsewhere."""
+    if None not in keys:
+        return [None] * len(infos)
+    by_stem = {key.rpartition('.')[0]: key for key in set(entries).difference(keys)}
+    return [
+        by_stem.get(info['img_id'], by_stem.get(Path(info['img_path']).stem)) if key is None else None
+        for info, key in zip(infos, keys)
+    ]
 
 
 def split_names(text: str, class_names: Sequence[str]) -> list[str]:
@@ -87,39 +115,65 @@ def split_names(text: str, class_names: Sequence[str]) -> list[str]:
     return found
 
 
-def _read_csv(path: str, class_names: Sequence[str]) -> dict[str, list[str]]:
+def _tagged_lines(path: str, class_names: Sequence[str]) -> Iterator[tuple[int, str, list[str]]]:
+    """Number, id and class names of every line of a ``.csv`` or ``.txt`` file."""
+    if Path(path).suffix == '.csv':
+        yield from _tagged_rows(path, class_names)
+        return
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip():
+            key, *rest = re.split(r'[,\s]+', line.strip(), maxsplit=1)
+            yield number, key, split_names(rest[0] if rest else '', class_names)
+
+
+def _tagged_rows(path: str, class_names: Sequence[str]) -> Iterator[tuple[int, str, list[str]]]:
     """Rows ``id,names``, or a table with a header of class names over 0 and 1."""
     rows = _csv_rows(path)
     columns = _table_columns(rows)
-    entries: dict[str, list[str]] = {}
-    for number, row in enumerate(rows, start=1):
-        if number == 1 and row[0].lower() in _FIRST_COLUMN:
-            continue
+    has_header = columns is not None or (rows and rows[0][1][0].lower() in _FIRST_COLUMN)
+    for number, (key, *cells) in rows[1:] if has_header else rows:
         if columns is None:
-            names = split_names(re.sub('[;|]', ',', ','.join(row[1:])), class_names)
-        elif len(row) == 1 + len(columns):
-            names = [name for name, cell in zip(columns, row[1:]) if _FLAGS[cell]]
-        else:
-            raise DatasetError(
-                f'label file {path}: row {number} ({row[0]}) has {len(row)} cells, the header has others'
-            )
-        entries.setdefault(row[0], []).extend(names)
-    return entries
+            yield number, key, split_names(re.sub('[;|]', ',', ','.join(cells)), class_names)
+            continue
+        where = f'label file {path}: line {number} ({key})'
+        if len(cells) != len(columns):
+            raise DatasetError(f'{where} has {1 + len(cells)} cells, the header has {1 + len(columns)}')
+        for name, cell in zip(columns, cells):
+            if cell not in _FLAGS:
+                raise DatasetError(
+                    f'{where}: "{cell}" in the column "{name}" is neither 0 nor 1; '
+                    'correct it, or remove the header if the cells are names of classes'
+                )
+        yield number, key, [name for name, cell in zip(columns, cells) if _FLAGS[cell]]
 
 
-def _csv_rows(path: str) -> list[list[str]]:
-    """Rows of a CSV file, cells without surrounding space; a row without a delimiter is cut at its first space."""
-    lines = [line for line in _lines(path) if line.strip()]
-    delimiter = ';' if lines and lines[0].count(';') > lines[0].count(',') else ','
-    rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
-    return [row if len(row) > 1 else row[0].split(maxsplit=1) for row in rows]
+def _csv_rows(path: str) -> list[tuple[int, list[str]]]:
+    """Line number and cells, without surrounding space, of the rows of a CSV file that are not blank.
+
+    A row without a delimiter is cut at its first space.
+    """
+    lines = _lines(path)
+    first = next((line for line in lines if line.strip()), '')
+    delimiter = ';' if first.count(';') > first.count(',') else ','
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    return [(number, row if len(row) > 1 else row[0].split(maxsplit=1)) for number, row in rows if any(row)]
 
 
-def _table_columns(rows: Sequence[Sequence[str]]) -> list[str] | None:
-    """Class names in the header of a table of 0 and 1; None for other files."""
-    if len(rows) < 2 or rows[0][0].lower() not in _FIRST_COLUMN or len(rows[0]) < 2:
+def _table_columns(rows: Sequence[tuple[int, Sequence[str]]]) -> list[str] | None:
+    """Class names in the header of a table, of which most cells are 0, 1 or blank; None for other files.
+
+    A header whose first column has an unusual name is known by names that stand over 0 and 1.
+    """
+    if len(rows) < 2 or len(rows[0][1]) < 2:
         return None
-    return list(rows[0][1:]) if all(cell in _FLAGS for row in rows[1:] for cell in row[1:]) else None
+    first, *names = rows[0][1]
+    kinds = Counter(cell in _FLAGS for _, row in rows[1:] for cell in row[1:] if cell)
+    if first.lower() in _FIRST_COLUMN:
+        is_table = kinds[True] > kinds[False] or not kinds
+    else:
+        is_table = kinds[True] > kinds[False] and not any(name in _FLAGS or name.isdecimal() for name in names)
+    return names if is_table else None
 
 
 def _lines(path: str) -> list[str]:
@@ -127,15 +181,6 @@ def _lines(path: str) -> list[str]:
         return Path(path).read_text(encoding='utf-8-sig').splitlines()
     except UnicodeDecodeError as error:
         raise DatasetError(f'label file {path}: not UTF-8 text ({error.reason}); save it as UTF-8') from error
-
-
-def _read_label_lines(path: str, class_names: Sequence[str]) -> dict[str, list[str]]:
-    entries: dict[str, list[str]] = {}
-    for line in _lines(path):
-        if line.strip():
-            name, *rest = re.split(r'[,\s]+', line.strip(), maxsplit=1)
-            entries.setdefault(name, []).extend(split_names(rest[0] if rest else '', class_names))
-    return entries
 
 
 def read_json(path: str, unique: bool = False) -> Any:
@@ -168,8 +213,14 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def label_keys(info: dict, numbered: bool) -> list[str]:
-    """Names under which a label file may list an image, the most exact first; numbers for a ``numbered`` file."""
+    """Names under which a label file may list an image, the most exact first; numbers for a ``numbered`` file.
+
+    Endings may be in upper or lower case, whatever that of the file is.
+    """
     path = Path(info['img_path'])
+    stems = info['img_id'], path.stem
+    exact = [name for stem in stems for name in (stem, stem + path.suffix)]
+    other_case = [stem + ending for ending in (path.suffix.lower(), path.suffix.upper()) for stem in stems]
     digits = re.findall(r'\d+', path.stem) if numbered else []
     numbers = [str(int(''.join(digits))), str(int(digits[-1]))] if digits else []
-    return [info['img_id'], info['img_id'] + path.suffix, path.stem, path.name, *numbers]
+    return [*exact, *other_case, *numbers]

@@ -52,6 +52,11 @@ def tagged(root: Path) -> Path:
     return root
 
 
+def warnings_of(root: Path, kind: str) -> dict[str, str]:
+    """Details of the warnings of a kind by their item."""
+    return {found.item: found.detail for found in check_own_data(find_own_data(root)).warnings if found.kind == kind}
+
+
 def labels_of(root: Path) -> dict[str, list[float]]:
     dataset = DATASETS.build(find_own_data(root).dataset('train') | dict(pipeline=[]))
     assert dataset.metainfo['classes'][0] == 'background'
@@ -77,8 +82,52 @@ def test_a_table_keeps_the_order_of_its_columns(root: Path) -> None:
 
 def test_a_table_with_a_short_row_is_named(root: Path) -> None:
     (root / 'labels.csv').write_text(TABLE + 'x,1\n')
-    with pytest.raises(DatasetError, match=r'labels\.csv: row 6 \(x\) has 2 cells'):
+    with pytest.raises(DatasetError, match=r'labels\.csv: line 6 \(x\) has 2 cells, the header has 3$'):
         read_label_file(str(root / 'labels.csv'))
+
+
+@pytest.mark.parametrize('first', ['image', 'picture', ''])
+@pytest.mark.parametrize('cell', ['2', 'x', 'cat'])
+def test_a_table_with_another_cell_is_named(check, root: Path, first: str, cell: str, capsys) -> None:
+    (root / 'labels.csv').write_text(f'{first};cat;dog\na;1;0\n\nsub/b.jpg; {cell};1\nc;0;\nd e;0;1\n')
+    assert check(root) != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f'labels.csv: line 4 (sub/b.jpg): "{cell}" in the column "cat" is neither 0 nor 1; correct it' in line
+
+
+def test_numbers_may_name_classes(root: Path) -> None:
+    for header in ('', 'image,label\n'):
+        (root / 'labels.csv').write_text(header + 'a,7\nsub/b,1\nc,3\nd e,0\n')
+        assert find_own_data(root).classes == ('background', '0', '1', '3', '7')
+    (root / 'labels.csv').write_text('image,tag,tag 2\na,cat,\nsub/b,cat,dog\nc,,\nd e,dog,\n')
+    assert labels_of(root) == {key: sorted(value) for key, value in TAGS.items()}
+
+
+@pytest.mark.parametrize('name', ['labels.csv', 'labels.txt'])
+def test_several_lines_of_an_image(root: Path, name: str) -> None:
+    (root / name).write_text('a,cat\nc,dog\n\nsub/b,dog\na,dog cat\nc,dog\nsub/b,\ne,dog\na,cat\n')
+    (root / 'images' / 'd e.jpg').rename(root / 'images' / 'e.jpg')
+    found = warnings_of(root, 'different tags')
+    assert found.keys() == {'a', 'sub/b'}
+    assert found['a'] == f'lines 1, 5 and 9 of {name} name different classes; the image gets all of them'
+    assert labels_of(root)['a'] == ['cat', 'dog']
+
+
+def test_an_image_under_two_names(root: Path) -> None:
+    (root / 'labels.json').write_text(json.dumps({**TAGS, 'a.jpg': ['dog'], 'other.jpg': ['dog']}))
+    assert 'names the image of "a" in labels.json' in warnings_of(root, 'tags not used')['a.jpg']
+    assert warnings_of(root, 'tags without an image').keys() == {'other.jpg'}
+
+
+def test_endings(root: Path) -> None:
+    for old, new in {'a.jpg': 'a.JPG', 'c.jpg': 'c.JPEG', 'd e.jpg': 'd e.png'}.items():
+        (root / 'images' / old).rename(root / 'images' / new)
+    (root / 'labels.json').write_text(json.dumps({'a.jpg': [], 'b.JPG': ['cat'], 'c.jpg': ['dog'], 'd e.jpeg': []}))
+    problems = {problem.item: problem.detail for problem in check_own_data(find_own_data(root)).problems}
+    assert problems.keys() == {'c', 'd e'}
+    assert problems['c'].endswith('which has c.jpg: only the ending differs from the file c.JPEG; list it as c')
+    (root / 'labels.json').write_text(json.dumps({'a.jpg': [], 'b.JPG': ['cat'], 'c.jpeg': ['dog'], 'd e': []}))
+    assert labels_of(root) == {'a': [], 'sub/b': ['cat'], 'c': ['dog'], 'd e': []}
 
 
 def test_names_with_spaces_need_the_list(root: Path) -> None:
@@ -119,6 +168,39 @@ def test_lists_and_masks(tagged: Path) -> None:
         'mask size',
         'label outside of the class list',
     ]
+
+
+def test_classes_are_counted_over_the_list_of_the_training(check, tagged: Path, capsys) -> None:
+    (tagged / 'train.txt').write_text('a\nc\n')
+    (tagged / 'val.txt').write_text('sub/b\nd e\n')
+    assert warnings_of(tagged, 'empty class').keys() == {'dog'}
+    assert warnings_of(tagged, 'tiny class') == {'cat': 'only 1 image(s) of train.txt, fewer than 20'}
+    assert not warnings_of(tagged, 'train and val overlap')
+    assert check(tagged) == 0
+    shown = capsys.readouterr().out
+    assert re.search('images.*train.*val.*most often', shown)
+    assert re.search(r'dog\W.*│ 2 +│ 0 +│ 2 +│ cat', shown)
+    assert check(tagged, '--json') == 0
+    assert json.loads(capsys.readouterr().out)['lists'] == dict(
+        train=dict(images=2, images_per_class=dict(cat=1, dog=0)),
+        val=dict(images=2, images_per_class=dict(cat=1, dog=2)),
+    )
+
+
+def test_images_to_train_and_to_evaluate_on(tagged: Path) -> None:
+    kind = 'train and val overlap'
+    assert not warnings_of(tagged, kind)
+    (tagged / 'val.txt').write_text('sub/b.jpg\na\n')
+    (found,) = warnings_of(tagged, kind).items()
+    text = 'are trained on and evaluated on'
+    assert found == ('val.txt', f'2 image(s) {text}, as there is no train.txt, so scores are too good: a, sub/b')
+    (tagged / 'train.txt').write_text('a\nc\n')
+    assert warnings_of(tagged, kind) == {'train.txt and val.txt': f'1 image(s) {text}, so scores are too good: a'}
+    (tagged / 'val.txt').unlink()
+    assert '2 image(s)' in warnings_of(tagged, kind)['train.txt']
+    (tagged / 'masks').mkdir()
+    Image.new('L', (80, 70)).save(tagged / 'masks' / 'd e.png')
+    assert not warnings_of(tagged, kind)
 
 
 def two_files(root: Path) -> None:
@@ -234,6 +316,15 @@ def test_command(check, tagged: Path, capsys: pytest.CaptureFixture) -> None:
     assert report['colours'] == ['#000000', '#800000', '#008000']
     assert report['together'] == [['cat', 'dog', 1]]
     assert report['short_side'] == dict(least=70, median=70, most=70)
+
+
+def test_the_command_says_how_many_it_leaves_out(check, tagged: Path, capsys: pytest.CaptureFixture) -> None:
+    (tagged / 'classes.txt').write_text('cat\ndog\n' + ''.join(f'other {number}\n' for number in range(6)))
+    assert check(tagged, '--few-images', 0) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    start = lines.index('warnings: empty class (6)')
+    assert lines[start + 5].startswith('other 4: ')
+    assert lines[start + 6] == '... and 1 more; --json lists all'
 
 
 def test_printed_lines_make_a_config_of_another_method(

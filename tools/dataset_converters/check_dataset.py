@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmwsss.apis import launch
+from mmwsss.apis.commands import for_installation
 from mmwsss.apis.errors import FAILED
 from mmwsss.datasets.checks import Problem
 from mmwsss.datasets.data_report import DataReport, check_own_data
@@ -40,7 +41,8 @@ def show(report: DataReport, console: Console) -> None:
     if not report.problems:
         console.print('\nReady. Either use the config as it is:')
         root = escape(shlex.quote(report.data.root))
-        console.print(f'  MMWSSS_DATA_ROOT={root} python tools/train.py configs/vitpcm_own.py', soft_wrap=True)
+        command = for_installation('python tools/train.py configs/vitpcm_own.py')
+        console.print(f'  MMWSSS_DATA_ROOT={root} {command}', soft_wrap=True)
         console.print(
             f'or paste the datasets into another one, whose heads need num_classes={len(report.data.classes)}:\n'
         )
@@ -48,18 +50,21 @@ def show(report: DataReport, console: Console) -> None:
 
 
 def class_table(report: DataReport) -> Table:
-    """Class, colour, number of images and the class it occurs with most."""
-    table = Table('index', 'class', 'colour', 'images', 'most often with', title=escape(report.data.root))
+    """Class, colour, number of images, also of those in a list, and the class it occurs with most."""
+    listed_per_class = report.listed_per_class
+    columns = ('index', 'class', 'colour', 'images', *listed_per_class, 'most often with')
+    table = Table(*columns, title=escape(report.data.root))
     classes = report.data.classes
     together = report.together
     for index, (name, colour) in enumerate(zip(classes, report.data.palette)):
         swatch = '[on rgb({},{},{})]    [/] {},{},{}'.format(*colour, *colour)
-        count, friend = '', ''
+        count, friend, listed = '', '', [''] * len(listed_per_class)
         if index > 0:
             row = together[index - 1].copy()
             count, row[index - 1] = str(row[index - 1]), 0
+            listed = [str(counts[name]) for counts in listed_per_class.values()]
             friend = f'{escape(classes[1 + row.argmax()])} ({row.max()})' if row.max() else ''
-        table.add_row(str(index), escape(name), swatch, count, friend)
+        table.add_row(str(index), escape(name), swatch, count, *listed, friend)
     return table
 
 
@@ -78,6 +83,8 @@ def show_problems(title: str, entries: Sequence[Problem], console: Console) -> N
         console.print(f'{title}: {kind} ({total[kind]})')
         for entry in found[:MAX_LISTED]:
             console.print(f'  {escape(entry.item)}: {escape(entry.detail)}', highlight=False, soft_wrap=True)
+        if len(found) > MAX_LISTED:
+            console.print(f'  ... and {len(found) - MAX_LISTED} more; --json lists all', highlight=False)
 
 
 def config_lines(report: DataReport) -> str:
@@ -102,7 +109,9 @@ def main() -> None:
     parser = launch.Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('data', help='folder of the images and tags')
     parser.add_argument('--min-side', type=int, default=64, help='warn of images below this many pixels (%(default)s)')
-    parser.add_argument('--few-images', type=int, default=20, help='warn of classes with fewer images (%(default)s)')
+    parser.add_argument(
+        '--few-images', type=int, default=20, help='warn of classes with fewer images to train on (%(default)s)'
+    )
     parser.add_argument('--json', action='store_true', help='print the report as JSON instead')
     args = parser.parse_args()
     report = check_own_data(find_own_data(args.data), args.min_side, args.few_images)
