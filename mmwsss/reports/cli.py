@@ -16,7 +16,7 @@ from mmwsss.apis import launch
 from mmwsss.utils.files import replacing
 
 from .collect import Run, collect_runs
-from .evaluate import evaluate, load_run_config
+from .evaluate import check_classes, evaluate, load_run_config
 from .page import build_page
 
 
@@ -71,13 +71,15 @@ def evaluate_runs(runs: Sequence[Run], args: argparse.Namespace) -> None:
     """Give every run its evaluation; one without weights or config goes without, which the page says.
 
     Raises:
-        UsageError: nothing was run yet when a config, a split or a folder of masks turns out to be wrong.
+        UsageError: nothing was run yet when a config, a split or a folder of masks turns out to be wrong, or when the
+            data of the runs have different classes.
     """
     folders = args.predictions or [None] * len(runs)
     if missing := [folder for folder in args.predictions if not Path(folder).is_dir()]:
         raise launch.UsageError(f'--predictions: {missing[0]} is no folder')
     ready = [(run, folder) for run, folder in zip(runs, folders) if run.config and (run.checkpoint or folder)]
     configs = [load_run_config(run, args.cfg_options) for run, _ in ready]
+    check_classes([(run, cfg) for (run, _), cfg in zip(ready, configs)], args.split)
     for (run, folder), cfg in zip(ready, configs):
         run.evaluation = evaluate(run, cfg, args.split, folder)
 
@@ -94,4 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     page = build_page(runs, args.split, args.images)
     with replacing(out) as temporary:
         temporary.write_text(page, encoding='utf-8')
+    for run in runs:
+        if run.evaluation is None and run.obstacle and not args.no_evaluation:
+            print(f'{run.folder}: {run.obstacle}')
     print(f'report: {out} ({out.stat().st_size / 1e6:.1f} MB)')

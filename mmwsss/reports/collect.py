@@ -52,6 +52,13 @@ class Run:
         last = max(steps)
         return last, {name: curve[last] for name, curve in self.curves.items() if is_score(name) and last in curve}
 
+    @property
+    def obstacle(self) -> str | None:
+        """What the work dir lacks for an evaluation of its images, in words; None where it lacks nothing."""
+        needed = {'no checkpoint (last_checkpoint)': self.checkpoint, 'no config': self.config}
+        lacking = ' and '.join(words for words, found in needed.items() if found is None)
+        return f'{lacking}, so no image was evaluated' if lacking else None
+
 
 def collect_runs(folders: Sequence[str], checkpoints: Sequence[str] = (), configs: Sequence[str] = ()) -> list[Run]:
     """Runs of the work dirs ``folders``; ``checkpoints`` and ``configs`` replace what is found there, one for each.
@@ -152,6 +159,14 @@ def kind_of_scalar(name: str) -> str:
     return 'Learning rate' if last == 'lr' or last.endswith('_lr') else 'Other values'
 
 
+def check_same_classes(classes: Mapping[str, Sequence[str]]) -> None:
+    """Raise UsageError where the runs, whose names are the keys, have different classes."""
+    first = next(iter(classes), None)
+    for name in classes:
+        if list(classes[name]) != list(classes[first]):
+            raise UsageError(f'{name} and {first} have different classes; write a report for each')
+
+
 def _names(paths: Sequence[Path]) -> list[str]:
     """Names of the folders, with as many of their parents as tell them apart."""
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
@@ -162,9 +177,14 @@ def _names(paths: Sequence[Path]) -> list[str]:
 
 
 def _logs(folder: Path) -> list[Path]:
-    """Logs of trainings, which are those with losses; folders are named after their time."""
+    """Logs of trainings, which hold losses or scores of a validation; folders are named after their time."""
     found = sorted(path for path in folder.glob('*/vis_data/scalars.json') if path.parts[-3] != OWN_FOLDER)
-    return [path for path in found if any('lr' in line or 'loss' in line for line in _json_lines(path))]
+    return [path for path in found if any(_of_training(line) for line in _json_lines(path))]
+
+
+def _of_training(line: Mapping[str, Any]) -> bool:
+    # A short training may have validated without logging a loss; outside of a training there is only step 0.
+    return 'lr' in line or 'loss' in line or (line.get('step', 0) > 0 and any(map(is_score, line)))
 
 
 def _found(folder: Path, name: str) -> Iterator[tuple[str, Path]]:

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mmwsss.apis.errors import UsageError
-
-from .collect import Run, kind_of_scalar
+from .collect import Run, check_same_classes, kind_of_scalar
 from .pictures import data_uri
 
 _HEADINGS = ('Losses', 'Scores of validation', 'Learning rate', 'Other values')
@@ -162,10 +160,8 @@ def _pictures(record: Any, index: int, kinds: Sequence[str]) -> dict[str, str]:
 def _common_classes(runs: Sequence[Run]) -> tuple[list[str], list[Sequence[int]]]:
     """Classes and colours of the evaluations; those of per-class scores and grey where there is no evaluation."""
     records = [(run.name, run.evaluation.content) for run in runs if run.evaluation is not None]
-    for name, record in records[1:]:
-        if record['classes'] != records[0][1]['classes']:
-            raise UsageError(f'{name} and {records[0][0]} have different classes; write a report for each')
     if records:
+        check_same_classes({name: record['classes'] for name, record in records})
         return records[0][1]['classes'], records[0][1]['palette']
     tables = [values for run in runs for values in _latest(run).get('per_class', {}).values()]
     classes = list(dict.fromkeys(cls for values in tables for cls in values))

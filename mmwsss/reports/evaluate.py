@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmseg.structures import SegDataSample
 from PIL import Image, ImageOps
@@ -32,7 +34,8 @@ from mmwsss.registry import DATASETS
 from mmwsss.utils.files import file_sha256, locked
 from mmwsss.utils.images import UNREADABLE, read_sample_image
 
-from .collect import OWN_FOLDER, Run
+from .collect import OWN_FOLDER, Run, check_same_classes
+from .progress import counted
 from .recording import Evaluation, Recorder, read_evaluation
 
 _VERSION = 2  # of the records; older ones are made again
@@ -47,12 +50,13 @@ class RecordHook(Hook):
     Args:
         recorder: gets the samples in the order of the data set.
         names: ids of the images.
+        count: is called after each image.
     """
 
     priority = 'LOW'
 
-    def __init__(self, recorder: Recorder, names: Sequence[str]) -> None:
-        self.recorder = recorder
+    def __init__(self, recorder: Recorder, names: Sequence[str], count: Callable[[], None]) -> None:
+        self.recorder, self.count = recorder, count
         self.settings: dict[str, float] = {}
         self._names: Iterator[str] = iter(names)
 
@@ -72,10 +76,11 @@ class RecordHook(Hook):
             for kind, key in (('maps', 'bg_setting'), ('pseudo', 'pseudo_bg_setting')):
                 if sample.get(key) is not None:
                     self.settings[kind] = float(sample.get(key))
+            self.count()
 
 
 def load_run_config(run: Run, options: dict[str, Any] | None = None) -> Config:
-    """Config of ``run`` for a test of one process that writes nothing but its log.
+    """Config of ``run`` for a test of one process that writes nothing but its log, and logs nothing but warnings.
 
     Raises:
         UsageError: the run has no config, or ``options`` do not fit.
@@ -86,14 +91,28 @@ def load_run_config(run: Run, options: dict[str, Any] | None = None) -> Config:
     while 'module' in cfg.model:  # test time augmentation and protocols of an evaluation
         cfg.model = cfg.model.module
     cfg.launcher, cfg.resume = 'none', False
+    cfg.log_level = 'WARNING'  # environment, config and hooks are a matter of trainings and tests
     cfg.custom_hooks = [hook for hook in cfg.get('custom_hooks', ()) if 'PanelHook' not in str(hook['type'])]
-    if 'visualization' in cfg.get('default_hooks', {}):
-        cfg.default_hooks.visualization = dict(type='SegVisualizationHook')
+    cfg.get('default_hooks', {}).pop('visualization', None)
     # Not those of the config: a report should not send anything to a server.
     cfg.visualizer = dict(
         type='SegLocalVisualizer', vis_backends=[dict(type='LocalVisBackend')], name=f'report {run.name}'
     )
     return cfg
+
+
+def check_classes(runs: Sequence[tuple[Run, Config]], split: str) -> None:
+    """Compare the classes of the data that :func:`evaluate` would run on, without reading the data.
+
+    Raises:
+        UsageError: they are different, or a config has no such data or does not fit this version.
+    """
+    classes = {}
+    for run, cfg in runs:
+        dataset = dict(_dataset_cfg(run, cfg, split), pipeline=[], lazy_init=True)
+        with _building(run):
+            classes[run.name] = DATASETS.build(dataset).metainfo.get('classes', ())
+    check_same_classes(classes)
 
 
 def evaluate(run: Run, cfg: Config, split: str, predictions: str | None = None) -> Evaluation:
@@ -106,10 +125,7 @@ def evaluate(run: Run, cfg: Config, split: str, predictions: str | None = None) 
     Raises:
         UsageError: config, checkpoint, data and masks do not fit together, or another process writes the record.
     """
-    try:
-        dataset = export_dataset_cfg(cfg, split)
-    except ExportError as error:
-        raise launch.UsageError(f'{run.name}: {error}') from error
+    dataset = _dataset_cfg(run, cfg, split)
     folder = run.folder / OWN_FOLDER / (split if split in SPLITS else f'list_{Path(split).stem}')
     key = _key(run, cfg, dataset, split, predictions)
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,9 +136,30 @@ def evaluate(run: Run, cfg: Config, split: str, predictions: str | None = None) 
                 print(f'{run.name}: evaluation of {split} read from {folder}')
                 return stored
             make = _evaluate_checkpoint if predictions is None else _evaluate_masks
-            return make(run, cfg, dataset, folder, {'key': key, 'split': split}, predictions)
+            made = make(run, cfg, dataset, folder, {'key': key, 'split': split}, predictions)
+            print(f'{run.name}: evaluation of {split} written to {folder}')
+            return made
     except BlockingIOError as error:
         raise launch.UsageError(f'another process evaluates into {folder}; wait for it') from error
+
+
+def _dataset_cfg(run: Run, cfg: Config, split: str) -> dict[str, Any]:
+    try:
+        return export_dataset_cfg(cfg, split)
+    except ExportError as error:
+        raise launch.UsageError(f'{run.name}: {error}') from error
+
+
+@contextmanager
+def _building(run: Run) -> Iterator[None]:
+    """Raise UsageError where the block cannot build what the config of ``run`` names."""
+    try:
+        yield
+    except (TypeError, KeyError) as error:
+        raise launch.UsageError(
+            f'{run.name}: {run.config} cannot be built by this version ({one_line(error)}); name another config by '
+            '--config, or let --no-evaluation show what is stored'
+        ) from error
 
 
 def _key(run: Run, cfg: Config, dataset: dict[str, Any], split: str, predictions: str | None) -> dict[str, Any]:
@@ -155,18 +192,14 @@ def _evaluate_checkpoint(
     cfg.test_cfg = cfg.get('test_cfg') or dict(type='TestLoop')
     cfg.test_evaluator = _evaluators(cfg, dataset)
     cfg.work_dir, cfg.load_from = str(folder), run.checkpoint
-    try:
+    with _building(run):
         runner = launch.build_runner(cfg)
-    except (TypeError, KeyError) as error:
-        raise launch.UsageError(
-            f'{run.name}: {run.config} cannot be built by this version ({one_line(error)}); name another config by '
-            '--config, or let --no-evaluation show what is stored'
-        ) from error
     data = runner.test_loop.dataloader.dataset
     recorder = _recorder(folder, data)
-    hook = RecordHook(recorder, image_ids(data))
-    runner.register_hook(hook)
-    scores = run_test(runner, run.checkpoint)
+    with counted(f'{run.name}: {Path(run.checkpoint).name} on {record["split"]}', len(data)) as count:
+        hook = RecordHook(recorder, image_ids(data), count)
+        runner.register_hook(hook)
+        scores = run_test(runner, run.checkpoint)
     metrics = [metric for metric in runner.test_loop.evaluator.metrics if isinstance(metric, WSSSMetric)]
     settings = getattr(innermost(runner.model), 'test_cfg', None) or {}
     return recorder.finish(
@@ -184,20 +217,23 @@ def _evaluate_masks(
     run: Run, cfg: Config, dataset: dict[str, Any], folder: Path, record: dict[str, Any], predictions: str
 ) -> Evaluation:
     """Record of stored masks, whose files are named after the images."""
+    init_default_scope(cfg.get('default_scope') or 'mmwsss')  # as a runner does it
     data = DATASETS.build(dataset)
     names, read_truth = image_ids(data), truth_reader(data)
     paths = [Path(predictions) / f'{Path(data.get_data_info(i)["img_path"]).stem}.png' for i in range(len(data))]
     if missing := [path for path in paths if not path.is_file()]:
         raise launch.UsageError(f'--predictions: {len(missing)} masks are missing, the first is {missing[0]}')
     recorder = _recorder(folder, data)
-    for index, (name, path) in enumerate(zip(names, paths)):
-        with Image.open(data.get_data_info(index)['img_path']) as picture:
-            image = np.array(ImageOps.exif_transpose(picture).convert('RGB'))  # as a data set shows it
-        mask = _predicted_classes(path, len(recorder.classes))
-        if mask.shape != image.shape[:2]:
-            raise launch.UsageError(f'--predictions: {path} is {mask.shape}, its image {image.shape[:2]}')
-        truth = None if read_truth is None else read_truth(index).astype(np.int64)
-        recorder.add(name, image, truth=truth, prediction=mask)
+    with counted(f'{run.name}: {predictions} on {record["split"]}', len(names)) as count:
+        for index, (name, path) in enumerate(zip(names, paths)):
+            with Image.open(data.get_data_info(index)['img_path']) as picture:
+                image = np.array(ImageOps.exif_transpose(picture).convert('RGB'))  # as a data set shows it
+            mask = _predicted_classes(path, len(recorder.classes))
+            if mask.shape != image.shape[:2]:
+                raise launch.UsageError(f'--predictions: {path} is {mask.shape}, its image {image.shape[:2]}')
+            truth = None if read_truth is None else read_truth(index).astype(np.int64)
+            recorder.add(name, image, truth=truth, prediction=mask)
+            count()
     scores, per_class = {}, {}
     if 'prediction' in recorder.totals:
         iou, miou = iou_from_confusion(recorder.totals['prediction'])

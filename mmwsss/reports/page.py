@@ -11,7 +11,7 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
-from .collect import Run
+from .collect import Run, kind_of_scalar
 from .content import page_data
 from .scores import run_label, score_tables, table_html
 
@@ -73,19 +73,24 @@ def _missing_of(index: int, run: Run, split: str) -> list[Missing]:
     train = f'python tools/train.py {config} --work-dir {folder}'
     found = []
     if not run.curves:
-        found.append(note('training', what='no log of a training (scalars.json)', command=train))
-    elif run.validation is None:
+        # Where there are weights, the command would train into their folder.
+        command = train if run.checkpoint is None else ''
+        found.append(note('training', what='no scalars.json with losses or scores of a training', command=command))
+    elif not any(kind_of_scalar(name) == 'Losses' for name in run.curves):
+        what = 'no losses in the log; they are written every default_hooks.logger.interval iterations'
+        found.append(note('training', what=what))
+    if run.curves and run.validation is None:
         found.append(note('training', what='no scores of a validation in the log; set train_cfg.val_interval'))
     if not run.records:
         test = f'python tools/test.py {config} {folder} --work-dir {folder}'
         found.append(note('scores', what='no metrics.json, the scores under a named protocol', command=test))
     again = f'python tools/report.py {folder} --split {shlex.quote(split)}'
     if run.evaluation is None:
-        why = 'the images were not evaluated for this report'
+        why = run.obstacle or 'the images were not evaluated for this report'
         if run.checkpoint is None:
-            why, again = 'no checkpoint (last_checkpoint), so no image was evaluated', train
+            again = train
         elif run.config is None:
-            why, again = 'no config, so no image was evaluated', f'{again} --config CONFIG'
+            again = f'{again} --config CONFIG'
         found += [note(section, what=why, command=again) for section in ('confusion', 'gallery')]
         if not run.sweeps:
             sweep = f'python tools/analysis_tools/threshold_sweep.py {config} {folder} --out {folder}/sweep'

@@ -40,6 +40,14 @@ def test_config_of_the_training_not_of_a_test(make_work_dir):
     assert training_config(folder) == folder / '20260101_000000' / 'vis_data' / 'config.py'
 
 
+def test_log_of_a_training_that_only_validated(tmp_path):
+    log(tmp_path / '20260101_000000' / 'vis_data' / 'scalars.json', {'seg_mIoU': 15.5, 'time': 0.2, 'step': 5})
+    (tmp_path / '20260101_000000' / 'vis_data' / 'config.py').write_text('')
+    (run,) = collect_runs([str(tmp_path)])
+    assert run.validation == (5, {'seg_mIoU': 15.5})
+    assert run.config == tmp_path / '20260101_000000' / 'vis_data' / 'config.py'
+
+
 def test_config_without_a_log(tmp_path):
     assert training_config(tmp_path) is None
     (tmp_path / 'a.py').write_text('')

@@ -155,11 +155,37 @@ def test_everything_missing_is_named_with_a_command(tmp_path):
     text = Elements(build_page(collect_runs([str(tmp_path / 'my run')]), 'val')).text
     quoted = f"'{tmp_path / 'my run'}'"
     for part in (
-        'no log of a training (scalars.json)', f'python tools/train.py CONFIG --work-dir {quoted}', 'no metrics.json',
-        f'python tools/test.py CONFIG {quoted} --work-dir {quoted}', 'no checkpoint (last_checkpoint)', 'no sweep.json',
-        f'threshold_sweep.py CONFIG {quoted} --out {quoted}/sweep', 'no scores of single classes',
+        'no scalars.json with losses or scores of a training', f'python tools/train.py CONFIG --work-dir {quoted}',
+        'no metrics.json', f'python tools/test.py CONFIG {quoted} --work-dir {quoted}',
+        'no checkpoint (last_checkpoint)', 'no sweep.json', f'threshold_sweep.py CONFIG {quoted} --out {quoted}/sweep',
+        'no scores of single classes',
     ):  # fmt: skip
         assert part in text
+
+
+def test_a_log_with_scores_of_validation_only(tmp_path):
+    log = tmp_path / 'run' / '20260101_000000' / 'vis_data' / 'scalars.json'
+    log.parent.mkdir(parents=True)
+    log.write_text(json.dumps({'seg_mIoU': 15.83, 'mAP': 31.5, 'time': 0.2, 'step': 5}) + '\n')
+    page = build_page(collect_runs([str(tmp_path / 'run')]), 'val')
+    text = Elements(page).text
+    for part in (
+        'Last validation of the training', 'run, iteration 5', '15.83',
+        'no losses in the log; they are written every default_hooks.logger.interval iterations',
+    ):  # fmt: skip
+        assert part in text
+    assert 'no scalars.json' not in text
+    assert {chart['name']: chart['group'] for chart in data_of(page)['training']} == {
+        'seg_mIoU': 'Scores of validation', 'mAP': 'Scores of validation',
+    }  # fmt: skip
+
+
+def test_no_training_into_a_folder_with_weights(tmp_path):
+    (tmp_path / 'iter_2.pth').write_text('')
+    (tmp_path / 'last_checkpoint').write_text('iter_2.pth')
+    text = Elements(build_page(collect_runs([str(tmp_path)]), 'val')).text
+    assert 'no scalars.json with losses or scores of a training' in text
+    assert 'tools/train.py' not in text
 
 
 def test_without_evaluation_stored_results_are_shown(make_work_dir):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from PIL import Image
 from tiny_configs import CONFIGS, tiny_config, write_data
@@ -16,7 +19,9 @@ from tiny_configs import CONFIGS, tiny_config, write_data
 from mmwsss.apis.errors import UsageError
 from mmwsss.evaluation.confusion import confusion_matrix, iou_from_confusion
 from mmwsss.registry import MODELS
+from mmwsss.reports import progress
 from mmwsss.reports.cli import main
+from mmwsss.reports.evaluate import RecordHook
 
 NAMES = ('vitpcm_shapes', 'fullysup_voc12mini')
 
@@ -38,6 +43,10 @@ def written(tmp_path_factory) -> Path:
         torch.save({'state_dict': model.state_dict(), 'meta': {}}, folder / name / 'iter_2.pth')
         (folder / name / 'last_checkpoint').write_text(str(folder / name / 'iter_2.pth'))
     return folder
+
+
+def copy_run(written, folder):
+    return shutil.copytree(written / 'vitpcm_shapes', folder, ignore=shutil.ignore_patterns('report*'))
 
 
 def data_of(path):
@@ -99,6 +108,16 @@ def test_network_without_maps(written):
     assert 'no maps to put thresholds on' in page.read_text()
 
 
+def test_stored_masks_alone(written, tmp_path, monkeypatch):
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())  # as in a new process
+    folder = written / 'fullysup_voc12mini'
+    for truth in (written / 'WeakVOCDataset' / 'SegmentationClass').glob('*.png'):
+        mask = np.array(Image.open(truth))
+        Image.fromarray(np.where(mask == 255, 0, mask)).save(tmp_path / truth.name)
+    main([str(folder), '--predictions', str(tmp_path), '--out', str(tmp_path / 'page.html')])
+    assert json.loads((folder / 'report' / 'val' / 'evaluation.json').read_text())['scores'] == {'seg_mIoU': 100.0}
+
+
 def test_stored_masks_need_no_checkpoint(written, tmp_path):
     folder, masks = written / 'vitpcm_shapes', tmp_path / 'masks'
     masks.mkdir()
@@ -139,6 +158,79 @@ def test_mistakes_come_before_work(written, tmp_path):
     ):
         with pytest.raises(UsageError, match=re.escape(message)):
             main(arguments)
+
+
+def test_other_classes_are_refused_before_a_checkpoint_is_run(written, tmp_path, monkeypatch):
+    folders = [str(written / name) for name in NAMES]
+    monkeypatch.setattr('mmwsss.reports.cli.evaluate', lambda *_: pytest.fail('an evaluation was started'))
+    with pytest.raises(UsageError, match=f'{NAMES[1]} and {NAMES[0]} have different classes; write a report for each'):
+        main([*folders, '--out', str(tmp_path / 'page.html')])
+
+
+def test_config_of_another_version_is_one_line(written, tmp_path):
+    for number, (part, others) in enumerate(
+        (('model', []), ("val_dataloader['dataset']", []), ("val_dataloader['dataset']", [written / 'vitpcm_shapes']))
+    ):
+        folder = copy_run(written, tmp_path / str(number))
+        (config,) = folder.glob('*.py')
+        config.write_text(f"{config.read_text()}\n{part}['old'] = 1\n")
+        message = rf"{config} cannot be built by this version \(.* argument 'old'\); name another config by --config"
+        with pytest.raises(UsageError, match=message):
+            main([*map(str, others), str(folder)])
+
+
+def test_console_shows_progress_and_warnings_alone(written, tmp_path, monkeypatch, capsys):
+    folder = copy_run(written, tmp_path / 'run')
+    (config,) = folder.glob('*.py')
+    config.write_text(f"{config.read_text()}\nlog_level = 'INFO'\n")
+    monkeypatch.setattr(MMLogger, '_instance_dict', OrderedDict())  # those of tests before write elsewhere
+    monkeypatch.setattr(RecordHook, 'before_test', lambda _, runner: runner.logger.warning('look here'))
+    main([str(folder)])
+    shown = capsys.readouterr()
+    assert 'look here' in shown.out
+    for part in ('System environment', 'Config:', 'Hooks will be executed', ' - INFO - '):
+        assert part not in shown.out + shown.err
+    total = len(json.loads((folder / 'report' / 'val' / 'evaluation.json').read_text())['images'])
+    assert f'run: iter_2.pth on val: {total}/{total}' in shown.err.splitlines()
+    assert f'run: evaluation of val written to {folder / "report" / "val"}' in shown.out.splitlines()
+
+
+def test_progress_in_a_file(capsys):
+    with progress.counted('run: x', 25) as count:
+        for _ in range(25):
+            count()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == 'run: x: 25 images'
+    assert len(lines) == 1 + progress.PLAIN_LINES
+    assert lines[-1] == 'run: x: 25/25'
+
+
+def test_error_after_a_bar_has_a_line_of_its_own(monkeypatch, capsys):
+    monkeypatch.setattr('sys.stderr.isatty', lambda: True)
+
+    def fail():
+        with progress.counted('run: x', 3) as count:
+            count()
+            raise UsageError
+
+    with pytest.raises(UsageError):
+        fail()
+    shown = capsys.readouterr().err
+    assert '1/3' in shown.split('\r')[-1]
+    assert shown.endswith('\n')
+
+
+def test_run_without_a_checkpoint_is_told(written, tmp_path, capsys):
+    (config,) = (written / 'vitpcm_shapes').glob('*.py')
+    folder = tmp_path / 'failed'
+    folder.mkdir()
+    shutil.copy(config, folder)
+    main([str(written / 'vitpcm_shapes'), str(folder), '--out', str(tmp_path / 'page.html')])
+    *_, told, last = capsys.readouterr().out.splitlines()
+    assert told == f'{folder}: no checkpoint (last_checkpoint), so no image was evaluated'
+    assert last.startswith('report: ')
+    main([str(folder), '--no-evaluation'])
+    assert 'no checkpoint' not in capsys.readouterr().out
 
 
 def test_nothing_is_run_on_request(written, tmp_path):
