@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader, Subset
 from mmwsss.evaluation.record import circumstances
 from mmwsss.models.segmentors.weak_segmentor import first_view, stack_image_labels
 from mmwsss.utils.files import write_json, write_palette_png
+from mmwsss.utils.progress import counted
 from mmwsss.utils.seeding import seeded
 
 from .export_data import ExportError, image_ids, image_labels
 from .export_folder import MANIFEST, export_folder
-from .export_progress import counted
 from .manifest import ExportSource, describe_masks, export_identity, mask_palette, mask_path, protocol_of_masks
 from .stored_maps import maps_path, present_maps, write_maps
 
@@ -115,7 +115,12 @@ def export_pseudo_labels(
             collate_fn=pseudo_collate,
             generator=torch.Generator(),  # the global one would be drawn from
         )
-        with _failing_together(), _evaluating(model), seeded(0), counted(len(share), progress and rank == 0) as advance:
+        with (
+            _failing_together(),
+            _evaluating(model),
+            seeded(0),
+            counted('pseudo masks', len(share), progress and rank == 0) as advance,
+        ):
             items = _network_items(model, loader, share, ids, use_labels)
             written = _run(items, writer, workers, advance)
         written_by_rank = all_gather_object(written)

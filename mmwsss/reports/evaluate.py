@@ -33,9 +33,9 @@ from mmwsss.pseudo_labels.export_data import (
 from mmwsss.registry import DATASETS
 from mmwsss.utils.files import file_sha256, locked
 from mmwsss.utils.images import UNREADABLE, read_sample_image
+from mmwsss.utils.progress import counted
 
 from .collect import OWN_FOLDER, Run, check_same_classes
-from .progress import counted
 from .recording import Evaluation, Recorder, read_evaluation
 
 _VERSION = 2  # of the records; older ones are made again

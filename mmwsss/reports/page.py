@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from importlib.resources import files
 from typing import Any
+
+from mmwsss.apis.commands import for_installation
 
 from .collect import Run, kind_of_scalar
 from .content import page_data
@@ -57,8 +59,9 @@ def build_page(runs: Sequence[Run], split: str, num_images: int | None = None) -
 
 
 def find_missing(runs: Sequence[Run], split: str) -> list[Missing]:
-    """What the runs lack for one of the sections."""
-    return [entry for index, run in enumerate(runs) for entry in _missing_of(index, run, split)]
+    """What the runs lack for one of the sections, with commands as they are in this installation."""
+    entries = [entry for index, run in enumerate(runs) for entry in _missing_of(index, run, split)]
+    return [replace(entry, command=for_installation(entry.command)) for entry in entries]
 
 
 def json_for_html(content: Any) -> str:

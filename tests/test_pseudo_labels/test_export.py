@@ -13,7 +13,6 @@ from tiny_configs import CONFIGS, tiny_config
 from mmwsss.datasets import DatasetError
 from mmwsss.evaluation import confusion
 from mmwsss.evaluation.record import device_name
-from mmwsss.pseudo_labels import export_progress
 from mmwsss.pseudo_labels.export import export_pseudo_labels
 from mmwsss.pseudo_labels.export_data import (
     ExportError,
@@ -26,6 +25,7 @@ from mmwsss.pseudo_labels.export_data import (
 from mmwsss.pseudo_labels.labeler import PseudoLabeler
 from mmwsss.pseudo_labels.manifest import mask_palette, protocol_of_masks
 from mmwsss.registry import DATASETS, MODELS
+from mmwsss.utils import progress
 
 
 @pytest.mark.parametrize(('workers', 'batch_size'), [(0, 1), (2, 3)])
@@ -93,7 +93,7 @@ def test_mistakes_of_steps_show_before_anything_is_removed(cfg, model, dataset, 
 
 
 def test_progress_without_a_terminal(model, dataset, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(export_progress, 'PLAIN_INTERVAL', 0.0)
+    monkeypatch.setattr(progress, 'PLAIN_INTERVAL', 0.0)
     export_pseudo_labels(model, dataset, tmp_path, source())
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith('pseudo masks')]
     assert len(lines) == 8

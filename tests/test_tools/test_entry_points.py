@@ -117,7 +117,7 @@ def test_two_processes_without_gpu(tmp_path, repository):
         (
             'train',
             [CONFIG, '--cfg-options', 'model.init_cfg.type=Pretrained', 'model.init_cfg.checkpoint=gone.pth'],
-            'model.init_cfg.checkpoint: gone.pth does not exist; name a file of weights, or set model.init_cfg=None for',
+            'model.init_cfg.checkpoint: gone.pth does not exist; name a file of weights, or set model.init_cfg=None',
         ),
         ('train', [CONFIG, '--frobnicate'], '--frobnicate'),
         ('test', [CONFIG], 'checkpoint'),

@@ -44,7 +44,7 @@ class WSSSMetric(BaseMetric):
         ignore_index: label of pixels that do not count.
     """
 
-    default_prefix = None
+    default_prefix = ''  # not None, of which mmengine warns
 
     def __init__(
         self,
