@@ -13,10 +13,12 @@ from mmwsss.utils.files import replacing
 
 WHITE = (255, 255, 255)
 INK = (30, 30, 30)
-IGNORED = (211, 211, 211)
+IGNORED = WHITE
+PALE = (190, 190, 190)  # lies over the background: most colours of classes are darker, and all more coloured
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _CAPTION = 22  # height of captions and of the legend, in pixels
 _GAP = 4
+_VISIBLE = 0.0003  # share of a mask that a class needs to be found by eye
 
 
 def make_panel(
@@ -38,11 +40,13 @@ def make_panel(
 ) -> np.ndarray:
     """Draw one row of captioned tiles, leaving out those that are None, above a legend of the classes in them.
 
+    The legend leaves out classes that have no map and in every mask less than 0.03 % of the pixels.
+
     Args:
         image: (H, W, 3) uint8, RGB.
         maps: (C, H, W) scores; without background channel C = len(classes) - 1, otherwise C = len(classes). Values
             are drawn on the fixed scale 0..1 and the caption gives the maximum.
-        pseudo_mask: (H, W) classes or ``ignore_index``, which is drawn in light grey.
+        pseudo_mask: (H, W) classes or ``ignore_index``, which is drawn in white.
         truth: (H, W) ground truth.
         palette: one RGB colour per class.
         prediction: (H, W) segmentation made without image labels.
@@ -78,7 +82,7 @@ def make_panel(
 
     size = _tile_size(image.shape[:2], min_height, max_height)
     row = _join([_captioned(_scale(tile, size), caption, color) for caption, color, tile in tiles])
-    present = {int(c) for _, mask in masks for c in np.unique(mask)} | set(shown[:max_maps])
+    present = {c for _, mask in masks for c in _visible(mask)} | set(shown[:max_maps])
     entries = [(classes[c], tuple(colors[c].tolist())) for c in sorted(present) if 0 < c < len(classes)]
     if ignore_index in present:
         entries.append(('ignored', IGNORED))
@@ -95,15 +99,15 @@ def overlay_heat(image: np.ndarray, score: np.ndarray, opacity: float) -> np.nda
 def overlay_mask(
     image: np.ndarray, mask: np.ndarray, colors: np.ndarray, ignore_index: int, opacity: float
 ) -> np.ndarray:
-    """Classes of ``mask`` (H, W) in their ``colors`` (C, 3) over the grey ``image``; ignored pixels plain light grey.
+    """Classes of ``mask`` (H, W) in their ``colors`` (C, 3) over the grey ``image``; ignored pixels plain white.
 
-    Background (class 0) keeps the grey image, darkened, so that any palette entry stays recognisable.
+    Background (class 0) is the pale image, so that dark and bright colours of a palette stand out.
     """
     known = (mask > 0) & (mask < len(colors)) & (mask != ignore_index)
+    colors = np.concatenate(([PALE], colors[1:]))
     painted = _blend(_grey(image), colors[np.where(known, mask, 0)], opacity)
-    result = np.where(known[..., None], painted, _grey(image) // 2)
-    result[mask == ignore_index] = IGNORED
-    return result
+    painted[mask == ignore_index] = IGNORED
+    return painted
 
 
 def montage(panels: Sequence[np.ndarray]) -> np.ndarray:
@@ -157,6 +161,12 @@ def _classes_to_show(maps, masks, image_labels, classes) -> list[int]:
         present = sorted(next((s for s in found if s), range(1, len(classes))))
     offset = len(classes) - maps.shape[0]
     return sorted(present, key=lambda c: -float(maps[c - offset].max()))
+
+
+def _visible(mask: np.ndarray) -> list[int]:
+    """Values of ``mask`` that enough pixels have to be seen."""
+    values, counts = np.unique(mask, return_counts=True)
+    return values[counts >= _VISIBLE * mask.size].astype(int).tolist()
 
 
 def _tile_size(size: tuple[int, int], low: int, high: int) -> tuple[int, int]:

@@ -2,8 +2,9 @@ import cv2
 import numpy as np
 import pytest
 
+from mmwsss.datasets.voc import voc_colour_map
 from mmwsss.visualization import make_panel, montage, save_png
-from mmwsss.visualization.panels import IGNORED
+from mmwsss.visualization.panels import IGNORED, overlay_mask
 
 CLASSES = ('background', 'cat', 'dog', 'cow')
 PALETTE = [[0, 0, 0], [200, 30, 30], [30, 200, 30], [30, 30, 200]]
@@ -50,6 +51,28 @@ def test_mask_is_blended_over_the_image():
     panel = make_panel(image, None, None, truth, CLASSES, PALETTE, opacity=0.5)
     assert panel.shape[1] == 2 * 192 + 4
     assert has_color(panel[22:214, 196:], [150, 65, 65])
+
+
+@pytest.mark.parametrize('level', [0, 60, 128, 255])
+def test_every_colour_of_voc_stands_out(level):
+    colors = np.array(voc_colour_map(21), np.uint8)
+    mask = np.append(np.arange(21), 255)[None]
+    painted = overlay_mask(np.full((1, 22, 3), level, np.uint8), mask, colors, 255, 0.7).astype(int)
+    background, ignored = painted[0, 0], painted[0, 21]
+    assert np.abs(painted[0, 1:] - background).max(axis=-1).min() >= 40
+    assert np.abs(painted[0, :21] - ignored).max(axis=-1).min() >= 40
+
+
+def test_the_legend_leaves_out_what_nobody_sees():
+    image, maps, truth = scene((100, 100))
+    truth[90, 90:92] = 2  # 2 of 10000 pixels
+    legend = make_panel(image, None, truth, truth, CLASSES, PALETTE)[222:]
+    assert has_color(legend, PALETTE[3])
+    assert not has_color(legend, PALETTE[2])
+    with_map = make_panel(image, maps, truth, truth, CLASSES, PALETTE, image_labels=np.array([0, 1, 0]))[222:]
+    assert has_color(with_map, PALETTE[2])
+    truth[91, 90] = 2
+    assert has_color(make_panel(image, None, None, truth, CLASSES, PALETTE)[222:], PALETTE[2])
 
 
 def test_missing_parts_and_image_labels():
