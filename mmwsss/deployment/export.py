@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,12 +17,14 @@ from torch.export import ExportedProgram
 from mmwsss.apis.errors import UsageError
 from mmwsss.utils.files import replacing
 
+from .metadata import file_metadata
 from .recurrent import onnx_translations
 from .segmentation import SegmentationPath
 
 OPSET = 18
 TOLERANCE = 1e-4
 _SIDES = (160, 224)  # of the example of a network without a grid of patches
+AXES = {0: 'batch', 2: 'height', 3: 'width'}  # that may have any length
 _NEEDED = ('onnx', 'onnxscript')
 
 
@@ -35,7 +37,7 @@ def export_program(path: SegmentationPath) -> ExportedProgram:
     if not hasattr(torch.export.Dim, 'DYNAMIC'):
         raise UsageError(f'exporting needs torch 2.6 or newer, this is {torch.__version__}')
     images = torch.rand(2, 3, *example_size(path.model)) * 255
-    sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    sizes = dict.fromkeys(AXES, torch.export.Dim.DYNAMIC)
     try:
         with _quiet():
             # Strict: only it follows len() of a tensor, which otherwise fixes the size of the batch.
@@ -73,11 +75,17 @@ def example_size(model: nn.Module) -> tuple[int, int]:
     return patch * (grid[0] + 1), patch * (grid[1] + 2)
 
 
-def export_onnx(model: nn.Module, file: str | os.PathLike, classes: Sequence[str] = ()) -> float | None:
+def export_onnx(
+    model: nn.Module,
+    file: str | os.PathLike,
+    classes: Sequence[str] = (),
+    pipeline: Sequence[Mapping[str, Any]] | None = None,
+) -> float | None:
     """Write the :class:`SegmentationPath` of ``model`` as ONNX file: ``images`` to ``logits``, both of any size.
 
-    The names of the classes stand in the metadata of the file. Where onnxruntime is installed, its results are compared
-    with torch's at two sizes before the file gets its name.
+    The names of the ``classes`` and how the test ``pipeline`` resizes images stand in the metadata of the file, see
+    :func:`~mmwsss.deployment.metadata.file_metadata`. Where onnxruntime is installed, its results are compared with
+    torch's at two sizes before the file gets its name.
 
     Returns:
         The largest difference, None where nothing was compared.
@@ -96,11 +104,12 @@ def export_onnx(model: nn.Module, file: str | os.PathLike, classes: Sequence[str
             input_names=['images'],
             output_names=['logits'],
             opset_version=OPSET,
+            dynamic_shapes=dict(images=AXES),  # only names them, as the program has them free
             dynamo=True,
             custom_translation_table=onnx_translations(),
             verbose=False,
         )
-    onnx_program.model.metadata_props.update(_metadata(classes))
+    onnx_program.model.metadata_props.update(file_metadata(model, classes, pipeline))
     with replacing(file) as temporary:
         onnx_program.save(str(temporary), external_data=False)
         difference = None
@@ -111,8 +120,13 @@ def export_onnx(model: nn.Module, file: str | os.PathLike, classes: Sequence[str
     return difference
 
 
-def save_program(model: nn.Module, file: str | os.PathLike, classes: Sequence[str] = ()) -> float:
-    """Write the :class:`SegmentationPath` of ``model`` as ``.pt2`` file of ``torch.export``.
+def save_program(
+    model: nn.Module,
+    file: str | os.PathLike,
+    classes: Sequence[str] = (),
+    pipeline: Sequence[Mapping[str, Any]] | None = None,
+) -> float:
+    """Write the :class:`SegmentationPath` of ``model`` as ``.pt2`` file of ``torch.export``, with the same metadata.
 
     ``torch.export.load(file).module(check_guards=False)`` runs it; the guards would refuse images at the very size of
     the position embeddings. A network with an LSTM (the neck of ViT-PCM) needs ``import mmwsss.deployment`` before.
@@ -126,7 +140,7 @@ def save_program(model: nn.Module, file: str | os.PathLike, classes: Sequence[st
     path = SegmentationPath(model).cpu()
     program = export_program(path)
     with replacing(file) as temporary, open(temporary, 'wb') as stream:
-        torch.export.save(program, stream, extra_files=_metadata(classes))
+        torch.export.save(program, stream, extra_files=file_metadata(model, classes, pipeline))
     runs = torch.export.load(file).module(check_guards=False)
     return max(float((runs(images) - path(images)).abs().max()) for images in example_images(path.model))
 
@@ -151,14 +165,6 @@ def largest_difference(path: SegmentationPath, file: str | os.PathLike) -> float
         (logits,) = session.run(['logits'], {'images': images.numpy()})
         differences.append(float((torch.from_numpy(logits) - path(images)).abs().max()))
     return max(differences)
-
-
-def _metadata(classes: Sequence[str]) -> Mapping[str, str]:
-    return {
-        'classes': json.dumps(list(classes)),
-        'images': 'float32 (B, 3, H, W), RGB in 0..255; normalised inside',
-        'logits': 'float32 (B, C, H, W); the best class of a pixel is its label',
-    }
 
 
 def _first_line(error: BaseException) -> str:

@@ -114,8 +114,8 @@ def test_onnxruntime_gives_what_torch_gives_at_any_size(name, tmp_path):
     assert json.loads({p.key: p.value for p in proto.metadata_props}['classes']) == ['background', 'thing']
     (inputs,), (outputs,) = proto.graph.input, proto.graph.output
     assert (inputs.name, outputs.name) == ('images', 'logits')
-    free = [dim.dim_param != '' for dim in inputs.type.tensor_type.shape.dim]
-    assert free == [True, False, True, True]
+    axes = [[dim.dim_param or dim.dim_value for dim in entry.type.tensor_type.shape.dim] for entry in (inputs, outputs)]
+    assert axes == [['batch', 3, 'height', 'width'], ['batch', model.num_classes, 'height', 'width']]
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Write the segmentation network of a config and a checkpoint as ONNX, or with --format pt2 for torch.export.load.
 
 The file maps a batch of images (B, 3, H, W), float32 RGB in 0..255, to logits (B, C, H, W); B, H and W are free. The
-normalisation is inside; resizing is not, so give images of the size that the test pipeline makes.
+normalisation is inside; resizing is not, see size and resize in the metadata of the file and docs/inference.md.
 
 Example: python tools/deployment/export_onnx.py vitpcm_voc12mini work_dirs/vitpcm_voc12mini --out vitpcm.onnx
 """
@@ -13,6 +13,7 @@ import argparse
 from mmengine.registry import init_default_scope
 
 from mmwsss.apis import launch
+from mmwsss.apis.image_loading import test_dataset
 from mmwsss.apis.inferencer import class_metainfo
 from mmwsss.apis.models import load_model
 from mmwsss.deployment import OPSET, export_onnx, save_program
@@ -38,15 +39,15 @@ def main() -> None:
     cfg = launch.load_config(args.config, args.cfg_options)
     init_default_scope(cfg.get('default_scope', 'mmwsss'))
     model, content = load_model(cfg, checkpoint, 'cpu')
-    classes, _ = class_metainfo(cfg, content, model)
+    notes = dict(classes=class_metainfo(cfg, content, model)[0], pipeline=test_dataset(cfg).pipeline)
     if args.format == 'pt2':
-        difference, runner = save_program(model, args.out, classes), 'torch.export'
+        difference, runner = save_program(model, args.out, **notes), 'torch.export'
     else:
-        difference, runner = export_onnx(model, args.out, classes), 'onnxruntime'
+        difference, runner = export_onnx(model, args.out, **notes), 'onnxruntime'
     told = 'not compared, onnxruntime is not installed'
     if difference is not None:
         told = f'{runner} differs from torch by at most {difference:.1e} at two sizes'
-    print(f'{args.out}: {len(classes)} classes; {told}')
+    print(f'{args.out}: {len(notes["classes"])} classes; {told}')
 
 
 if __name__ == '__main__':
