@@ -119,6 +119,12 @@ def unreadable(sources: Sequence[ImageSource]) -> list[Problem]:
     return [problem for scan in scans for problem in scan.problems]
 
 
+def missing(sources: Iterable[ImageSource]) -> list[Problem]:
+    """Problems of the local files among ``sources`` that do not exist; no file is opened."""
+    paths = [source.path for source in sources if source.path is not None]
+    return [Problem('missing image', path, 'no such file') for path in paths if not os.path.exists(path)]
+
+
 def refuse_unreadable(problems: Sequence[Problem], total: int) -> None:
     """Raise one UsageError that names the first of ``problems``; do nothing without any."""
     if problems:

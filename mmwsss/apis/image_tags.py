@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mmwsss.datasets.checks import Problem
 from mmwsss.datasets.image_labels import ClassTable, FileLabels
+from mmwsss.datasets.label_files import LABEL_SUFFIXES
 
 from .errors import UsageError
 from .image_sources import ImageSource
@@ -44,6 +46,8 @@ def tag_reader(
     if image_labels is not None and classes is not None:
         raise UsageError('give either image_labels or classes, not both')
     table = ClassTable(tuple(class_names), len(class_names), None, 255)
+    if isinstance(classes, os.PathLike) or (isinstance(classes, str) and Path(classes).suffix in LABEL_SUFFIXES):
+        raise UsageError(f'classes={os.fspath(classes)!r} names no class; give a label file as image_labels=')
     if isinstance(image_labels, str | os.PathLike):
         return _file_reader(os.fspath(image_labels), sources, table)
     given, convert = (classes, table.from_names) if image_labels is None else (image_labels, table.from_vector)

@@ -97,6 +97,7 @@ class WSSSInferencer:
         model: the network in evaluation mode.
         classes, palette: names and RGB colours of all classes, the background first.
         skipped: problems of the images that the last call left out.
+        written: what ``predictions.json`` says of each image whose files the last call wrote.
 
     Raises:
         UsageError: config, weights or device cannot be used, or the model makes no masks.
@@ -135,6 +136,7 @@ class WSSSInferencer:
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.skipped: list[Problem] = []
+        self.written: dict[str, dict] = {}
 
     @property
     def makes_pseudo_masks(self) -> bool:
@@ -186,7 +188,7 @@ class WSSSInferencer:
         progress: bool = False,
     ) -> Iterator[Prediction]:
         """One prediction after the other, as :meth:`__call__`; ``images`` may be an endless generator."""
-        self.skipped = []
+        self.skipped, self.written = [], {}
         sources: Iterable[ImageSource] = image_sources(images, channel_order)
         total = None
         if not is_lazy(images):
@@ -207,6 +209,7 @@ class WSSSInferencer:
             writer = None
             if out_dir is not None:
                 writer = stack.enter_context(PredictionWriter(out_dir, self))
+                self.written = writer.entries
             loaded = self._loaded(requests, skip_corrupt)
             predictions = self._in_order(loaded, maps, writer)
             yield from track(predictions, 'images', total=total, console=console, disable=hidden)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -19,7 +21,7 @@ from mmwsss.pseudo_labels.stored_maps import maps_path, present_maps, write_maps
 from mmwsss.utils.files import write_json, write_palette_png
 from mmwsss.visualization.panels import make_panel, save_png
 
-from .errors import UsageError
+from .errors import UsageError, explained
 from .image_loading import LoadedImage
 
 if TYPE_CHECKING:
@@ -27,6 +29,30 @@ if TYPE_CHECKING:
 
 IGNORED = 255
 _PENDING_PER_WORKER = 4
+
+
+def check_writable(folder: str | os.PathLike, what: str) -> None:
+    """Check that files can be written into ``folder``; one that does not exist is made for it and removed again.
+
+    Raises:
+        UsageError: they cannot; ``what`` names the argument that the folder came from.
+    """
+    folder = Path(folder)
+    missing: list[Path] = []
+    try:
+        missing += [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if explained(error) is not None:  # a full disk
+            raise
+        reason = 'it is a file' if os.path.isfile(folder) else error.strerror
+        raise UsageError(f'{what} {folder}: no files can be written there ({reason}); name another folder') from error
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
 
 
 class PredictionWriter:
@@ -37,13 +63,16 @@ class PredictionWriter:
     - ``maps/<name>.npz``: localization maps of the given classes, otherwise of the predicted ones; read them with
       :func:`~mmwsss.pseudo_labels.stored_maps.read_maps`.
     - ``panels/<name>.png``: image, maps, pseudo mask and segmentation side by side.
-    - ``predictions.json``: config, weights, and for each image its classes and scores; at the end, or where a stream
-      is left.
+    - ``predictions.json``: config, weights, and for each image whose files are there its classes and scores; at the
+      end, where a stream is left, and where it ends by an exception, even Ctrl-C.
 
     Files of the same name are replaced.
 
+    Attributes:
+        entries: what ``predictions.json`` says of each image, once its files are there.
+
     Raises:
-        UsageError: two images have one name.
+        UsageError: two images have one name, or nothing can be written below ``out_dir``.
         ValueError: the classes do not fit in 8 bits, or maps are not finite.
     """
 
@@ -52,32 +81,52 @@ class PredictionWriter:
         self.inferencer = inferencer
         self.palette = mask_palette(dict(classes=inferencer.classes, palette=inferencer.palette), IGNORED)
         self.entries: dict[str, dict] = {}
+        self.names: set[str] = set()
         self.workers = inferencer.num_workers
         self.pool = ThreadPoolExecutor(max(self.workers, 1), thread_name_prefix='predictions')
-        self.pending: deque[Future] = deque()
+        self.pending: deque[tuple[str, dict, Future]] = deque()
 
     def __enter__(self) -> PredictionWriter:
+        check_writable(self.folder, 'out_dir')
         self.folder.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         wanted = error is None or isinstance(error, GeneratorExit)  # who asks a stream for no more wants what there is
+        failure: Exception | None = None
         try:
-            while wanted and self.pending:
-                self.pending.popleft().result()
+            while self.pending:
+                try:
+                    self._finish_oldest()
+                except Exception as caught:  # the others may still succeed
+                    failure = failure or caught
         finally:
             self.pool.shutdown(cancel_futures=True)
-        if wanted:
+        if wanted and failure is None:
             self._write_record()
+            return
+        if self.entries:  # otherwise what was in the folder before is still there, and its record
+            with suppress(OSError):  # the first error is the one to tell
+                self._write_record()
+        if wanted:
+            raise failure
 
     def write(self, image: LoadedImage, prediction: Prediction) -> None:
         """Queue the files of one image; waits where many are queued."""
-        if prediction.name in self.entries:
+        if prediction.name in self.names:
             raise UsageError(f'two images are called {prediction.name} and would overwrite each other')
-        self.entries[prediction.name] = self._entry(prediction)
+        self.names.add(prediction.name)
         while len(self.pending) >= _PENDING_PER_WORKER * max(self.workers, 1):
-            self.pending.popleft().result()
-        self.pending.append(self.pool.submit(self._write_files, image, prediction))
+            self._finish_oldest()
+        future = self.pool.submit(self._write_files, image, prediction)
+        self.pending.append((prediction.name, self._entry(prediction), future))
+
+    def _finish_oldest(self) -> None:
+        name, entry, future = self.pending[0]
+        wait([future])  # an image stays pending where Ctrl-C ends this
+        self.pending.popleft()
+        future.result()
+        self.entries[name] = entry
 
     def _write_files(self, image: LoadedImage, prediction: Prediction) -> None:
         name = prediction.name

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,14 @@ import torch
 from torch import Tensor
 
 from mmwsss.engine.loops import BEST_STREAM
-from mmwsss.utils.files import jsonable, replacing
+from mmwsss.utils.files import replacing
 
 from .errors import UsageError
+from .safetensors_files import pack_safetensors
 from .testing import read_checkpoint
 
 SUFFIXES = ('.pth', '.safetensors')
 HASH_LENGTH = 8  # of the part of a published file's name
-_HEADER = 'mmwsss'  # entry of our safetensors files with what is not a tensor
 _HUB = 'message_hub'
 _MAX_NAMED = 3
 
@@ -35,7 +34,7 @@ def read_weights(path: str) -> dict[str, Any]:
     """
     if not Path(path).is_file():
         raise UsageError(f'{path} does not exist')
-    content = _read_safetensors(path) if Path(path).suffix == '.safetensors' else read_checkpoint(path)
+    content = read_checkpoint(path)
     state = content.get('state_dict', content)
     if not isinstance(state, Mapping) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise UsageError(f'{path} is no checkpoint: expected a dict of weights')
@@ -62,9 +61,7 @@ def pack(content: Mapping[str, Any], suffix: str) -> bytes:
         UsageError: an unknown ending, or safetensors is not installed.
     """
     if suffix == '.safetensors':
-        notes = {key: value for key, value in content.items() if key != 'state_dict'}
-        # One entry only, as the library writes several in random order.
-        return _safetensors().save(content['state_dict'], {_HEADER: json.dumps(jsonable(notes))})
+        return pack_safetensors(content)
     if suffix != '.pth':
         raise UsageError(f'files of weights end in {" or ".join(SUFFIXES)}, got "{suffix}"')
     stream = io.BytesIO()  # torch writes the name of a file into the file
@@ -91,28 +88,3 @@ def publish(source: str, target: str) -> Path:
     packed = pack(content, path.suffix)
     digest = hashlib.sha256(packed).hexdigest()[:HASH_LENGTH]
     return write_packed(path.with_name(f'{path.stem}-{digest}{path.suffix}'), packed)
-
-
-def _read_safetensors(path: str) -> dict[str, Any]:
-    library = _safetensors()
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        state = library.load_file(path)
-        with safe_open(path, 'pt') as stream:
-            header = stream.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise UsageError(f'{path} cannot be read as safetensors ({error}); is it complete?') from error
-    try:
-        notes = dict(json.loads(header.get(_HEADER, '{}')))
-    except (TypeError, ValueError) as error:
-        raise UsageError(f'{path}: its entry "{_HEADER}" is not what this package writes ({error})') from error
-    return dict(meta=dict(source=Path(path).name)) | notes | dict(state_dict=state)
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.torch as library
-    except ImportError as error:
-        raise UsageError('this needs the package safetensors: pip install safetensors') from error
-    return library

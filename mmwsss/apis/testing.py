@@ -17,6 +17,7 @@ from torch import nn
 
 from mmwsss.engine.loops import BEST_STREAM
 
+from . import safetensors_files  # noqa: F401, registers the reader of these files
 from .launch import UsageError
 
 # What torch.load raises on files of other kinds and on cut ones.
@@ -25,6 +26,7 @@ _UNREADABLE = (
 )  # fmt: skip
 _TRAINING_ONLY = ('auxiliary_head.',)  # of mmseg; a config for prediction may leave it out
 _MAX_NAMED = 3
+_TIME = re.compile(r'_\d{8}_\d{6}$')  # that mmengine adds to the name of a config
 _SHAPES = re.compile(r'size mismatch for (\S+): .*?torch\.Size\(\[(.*?)\]\).*?torch\.Size\(\[(.*?)\]\)\.?')
 
 
@@ -78,14 +80,14 @@ def load_weights(model: nn.Module, content: Mapping[str, Any], path: str) -> Non
         missing, unexpected = model.load_state_dict(own, strict=False)
     except (RuntimeError, AttributeError) as error:
         lines = [_SHAPES.sub(r'\1: (\2) instead of (\3)', line.strip()) for line in str(error).splitlines()[1:]]
-        raise _misfit(path, 'weights of another shape', lines or [one_line(error)]) from error
+        raise _misfit(path, 'weights of another shape', lines or [one_line(error)], content) from error
     needed = '' if stream is None else f'{stream}.'
     missing = [name for name in missing if name.startswith(needed) and not name.endswith('num_batches_tracked')]
     unexpected = [name for name in unexpected if not name.startswith(_TRAINING_ONLY)]
     if missing:
-        raise _misfit(path, 'weights missing', missing)
+        raise _misfit(path, 'weights missing', missing, content)
     if unexpected:
-        raise _misfit(path, 'weights that the model has no place for', unexpected)
+        raise _misfit(path, 'weights that the model has no place for', unexpected, content)
 
 
 def innermost(model: nn.Module) -> nn.Module:
@@ -186,6 +188,9 @@ def _check_streams(model: nn.Module, stream: str, weights: Mapping[str, Any], pa
             )
 
 
-def _misfit(path: str, what: str, names: Sequence[str]) -> UsageError:
+def _misfit(path: str, what: str, names: Sequence[str], content: Mapping[str, Any]) -> UsageError:
     some = ', '.join([*names[:_MAX_NAMED], *(['...'] if len(names) > _MAX_NAMED else [])])
-    return UsageError(f'checkpoint {path} does not fit the model of the config: {len(names)} {what} ({some})')
+    meta = content.get('meta')
+    trained = meta.get('experiment_name') if isinstance(meta, Mapping) else None
+    hint = f'; is it of another config? its meta says {_TIME.sub("", trained)}' if isinstance(trained, str) else ''
+    return UsageError(f'checkpoint {path} does not fit the model of the config: {len(names)} {what} ({some}){hint}')

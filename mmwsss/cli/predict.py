@@ -9,11 +9,16 @@ Example: mmwsss predict vitpcm_voc12mini photos/ --weights work_dirs/vitpcm_voc1
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import time
+from contextlib import closing
 from itertools import repeat
 
 from mmwsss.apis import launch
+from mmwsss.apis.image_sources import image_sources, missing, refuse_repeated_names, refuse_unreadable
 from mmwsss.apis.inferencer import WSSSInferencer
+from mmwsss.apis.prediction_files import check_writable
 
 
 def parse_args() -> argparse.Namespace:
@@ -34,9 +39,25 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def check_paths(args: argparse.Namespace) -> None:
+    """Check what the arguments name before anything slow begins.
+
+    Raises:
+        UsageError: images or label file do not exist, or nothing can be written to the output folder.
+    """
+    if args.tags is not None and not os.path.isfile(args.tags):
+        raise launch.UsageError(f'--tags {args.tags}: the label file does not exist')
+    check_writable(args.out, '--out')
+    sources = list(image_sources(args.images))
+    if not args.skip_corrupt:
+        refuse_unreadable(missing(sources), len(sources))
+    refuse_repeated_names(source.name for source in sources)
+
+
 def main() -> None:
     """Read the arguments, predict, say what was written."""
     args = parse_args()
+    check_paths(args)
     inferencer = WSSSInferencer(
         args.config,
         args.weights,
@@ -57,9 +78,15 @@ def main() -> None:
         progress=True,
     )
     used = False
-    for prediction in results:
-        count += 1
-        used = used or prediction.used_labels
+    try:
+        with closing(results):
+            for prediction in results:
+                count += 1
+                used = used or prediction.used_labels
+    except BaseException:
+        if inferencer.written:
+            print(f'{args.out}: the files of {len(inferencer.written)} images are there', file=sys.stderr)
+        raise
     for problem in inferencer.skipped:
         print(f'left out: {problem.item}: {problem.detail}')
     seconds = time.perf_counter() - start

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -6,47 +5,20 @@ import numpy as np
 import pytest
 import torch
 from mmengine.dataset import pseudo_collate
-from mmengine.registry import init_default_scope
 from PIL import Image
-from tiny_configs import CONFIGS, tiny_config, write_data
+from tiny_configs import CONFIGS, tiny_config
+from tiny_inference import NAMES, write_model
 
 from mmwsss.apis import UsageError, WSSSInferencer
 from mmwsss.apis.image_loading import batches
 from mmwsss.apis.image_sources import image_sources
-from mmwsss.pseudo_labels.stored_maps import read_maps
+from mmwsss.apis.publishing import pack
 from mmwsss.registry import DATASETS, MODELS
-
-NAMES = ['val_00000', 'val_00001', 'train_00000']
 
 
 @pytest.fixture(scope='module')
 def files(tmp_path_factory):
-    """A tiny ViT-PCM of the shapes data: its config, weights, images and their folder."""
-    init_default_scope('mmwsss')
-    folder = tmp_path_factory.mktemp('inference')
-    data_root = write_data(folder, 'ShapesDataset')
-    cfg = tiny_config(CONFIGS / 'vitpcm_shapes.py', data_root, folder / 'work')
-    torch.manual_seed(1)
-    model = MODELS.build(cfg.model).eval()
-    tell_patches_apart(model)
-    torch.save({'state_dict': model.state_dict()}, folder / 'weights.pth')
-    images = data_root / 'JPEGImages'
-    return SimpleNamespace(
-        cfg=cfg,
-        weights=folder / 'weights.pth',
-        folder=images,
-        paths=[str(images / f'{name}.jpg') for name in NAMES],
-    )
-
-
-@torch.no_grad()
-def tell_patches_apart(model):
-    """Let the classifier look at what differs between patches; by itself a fresh one gives all of them one class."""
-    features = model.extract_feat(torch.randn(4, 3, 48, 48)).permute(0, 2, 3, 1).flatten(0, 2)
-    common = torch.nn.functional.normalize(features.mean(dim=0), dim=0)
-    weight = model.head.classifier.weight
-    weight -= weight @ common[:, None] * common
-    weight *= 3 / (features @ weight.T).std()
+    return write_model(tmp_path_factory.mktemp('inference'))
 
 
 @pytest.fixture(scope='module')
@@ -185,6 +157,8 @@ def test_tags_by_name_vector_and_file(files, inferencer, tmp_path):
         (dict(image_labels=vector, classes=[names[1]]), 'either image_labels or classes'),
         (dict(classes={'nobody': [names[1]]}), 'labels are given for nobody'),
         (dict(image_labels=tmp_path / 'gone.csv'), 'gone.csv does not exist'),
+        (dict(classes='tags.csv'), r"classes='tags\.csv' names no class; give a label file as image_labels="),
+        (dict(classes=tmp_path / 'tags'), r"tags' names no class; give a label file as image_labels="),
     ]
     for tags, message in wrong:
         with pytest.raises(UsageError, match=message):
@@ -211,36 +185,22 @@ def test_unreadable_images_come_up_before_the_network_runs(files, inferencer, tm
     assert inferencer.skipped == []
 
 
-def test_files_of_a_prediction(files, inferencer, tmp_path):
-    out, names = tmp_path / 'out', inferencer.classes
-    found = inferencer(files.paths[:2], classes=[[names[1], names[4]], None], out_dir=out, maps=False, progress=False)
-    assert found[0].maps is None
-    for prediction in found:
-        mask = Image.open(out / 'masks' / f'{prediction.name}.png')
-        assert mask.mode == 'P'
-        np.testing.assert_array_equal(np.asarray(mask), prediction.segmentation)
-        pseudo = Image.open(out / 'pseudo_masks' / f'{prediction.name}.png')
-        np.testing.assert_array_equal(np.asarray(pseudo), prediction.pseudo_mask)
-        assert Image.open(out / 'panels' / f'{prediction.name}.png').size[0] > 4 * 48
-    maps, values = read_maps(out / 'maps' / f'{NAMES[0]}.npz')
-    assert values.tolist() == [0, 1, 4]
-    assert maps.shape[1:] == found[0].segmentation.shape
-    record = json.loads((out / 'predictions.json').read_text())
-    assert record['images'][NAMES[0]]['given_classes'] == [names[1], names[4]]
-    assert 'given_classes' not in record['images'][NAMES[1]]
-    assert record['skipped'] == []
-    assert not list(out.rglob('.*'))
-    with pytest.raises(UsageError, match=f'2 images are called {NAMES[0]}'):
-        inferencer([files.paths[0], files.paths[0]], out_dir=tmp_path / 'twice', progress=False)
+def test_weights_of_another_config_name_it(files, tmp_path):
+    content = torch.load(files.weights)
+    content['state_dict']['head.classifier.weight'] = torch.zeros(9, 9)
+    content['meta'] = dict(experiment_name='vitpcm_vit-b16_4xb16-13k_voc12aug-384x384_20240229_123456')
+    torch.save(content, tmp_path / 'other.pth')
+    with pytest.raises(UsageError, match=r'\); is it of another config\? its meta says vitpcm_\S+-384x384$'):
+        WSSSInferencer(files.cfg, tmp_path / 'other.pth', 'cpu')
 
 
-def test_a_stream_that_is_left_has_written_what_it_gave(files, inferencer, tmp_path):
-    stream = inferencer.stream((path for path in files.paths * 40), out_dir=tmp_path)
-    name = next(stream).name
-    stream.close()
-    assert name in json.loads((tmp_path / 'predictions.json').read_text())['images']
-    assert (tmp_path / 'masks' / f'{name}.png').is_file()
-    assert (tmp_path / 'panels' / f'{name}.png').is_file()
+def test_safetensors_with_their_meta(files, tmp_path):
+    pytest.importorskip('safetensors')
+    content = torch.load(files.weights)
+    classes = ['background', *'abcdef']
+    path = tmp_path / 'weights.safetensors'
+    path.write_bytes(pack(content | dict(meta=dict(dataset_meta=dict(classes=classes))), path.suffix))
+    assert WSSSInferencer(files.cfg, path, 'cpu').classes == classes
 
 
 def test_frames_may_share_memory(files, inferencer):

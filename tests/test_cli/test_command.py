@@ -1,6 +1,8 @@
+import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from tiny_configs import CONFIGS, tiny_config, write_data
 from mmwsss.apis import commands, launch
 from mmwsss.apis.commands import COMMANDS, for_installation
 from mmwsss.cli import main as command
+from mmwsss.models.segmentors.weak_segmentor import WeakSegmentor
 from mmwsss.registry import MODELS
 from mmwsss.version import __version__
 
@@ -80,7 +83,7 @@ def test_list(mmwsss):
     [
         (['predct'], 'error: mmwsss has no command predct; nearest: predict; commands are '),
         (['train', 'vitpcm_shapez'], 'error: config vitpcm_shapez does not exist; nearest: vitpcm_shapes'),
-        (['predict', 'vitpcm_shapes', 'gone.jpg'], 'error: no weights: name a checkpoint or a work dir'),
+        (['predict', 'vitpcm_shapes', 'http://localhost/a.jpg'], 'error: no weights: name a checkpoint or a work dir'),
         (['predict', 'vitpcm_shapes'], 'the following arguments are required: IMAGE; see mmwsss predict --help'),
         (['tool', 'misc/print_confg'], 'nearest: misc/print_config'),
         (['tool'], 'error: mmwsss tool needs the name of one: '),
@@ -102,12 +105,62 @@ def test_tools_run_as_themselves(mmwsss):
     assert "type='CAMClassifier'" in out
 
 
-def test_predict(mmwsss, tmp_path, monkeypatch):
+@pytest.fixture
+def tiny(tmp_path, monkeypatch):
+    """The current folder, with a tiny ViT-PCM in tiny.py and weights.pth, and four images of shapes."""
     data_root = write_data(tmp_path, 'ShapesDataset', train=2)
     cfg = tiny_config(CONFIGS / 'vitpcm_shapes.py', data_root, tmp_path / 'work')
     cfg.dump(tmp_path / 'tiny.py')
     torch.save({'state_dict': MODELS.build(cfg.model).state_dict()}, tmp_path / 'weights.pth')
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (['file', '--tags', 'gone.csv'], '--tags gone.csv: the label file does not exist'),
+        (['file', '--out', 'file'], '--out file: no files can be written there (it is a file); name another folder'),
+        (['file', '--out', 'file/x'], '--out file/x: no files can be written there (Not a directory)'),
+        (['file', 'gone.jpg', '--out', 'a/b'], '1 of 2 images cannot be read (gone.jpg: no such file)'),
+        (['.'], 'the folder . has no images'),
+        (['file', 'file'], '2 images are called file'),
+    ],
+)
+def test_paths_of_predict_are_checked_first(mmwsss, monkeypatch, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path('file').write_text('no image')
+    status, _, error = mmwsss('predict', 'no_config', *arguments)
+    assert status == 2
+    assert error.startswith('error: ')
+    assert message in error
+    assert error.count('\n') == 1
+    assert [path.name for path in tmp_path.iterdir()] == ['file']
+
+
+def test_predict_that_is_interrupted(mmwsss, tiny, monkeypatch):
+    test_step, calls = WeakSegmentor.test_step, []
+
+    def interrupted(model, data):
+        calls.append(data)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return test_step(model, data)
+
+    monkeypatch.setattr(WeakSegmentor, 'test_step', interrupted)
+    images = 'ShapesDataset/JPEGImages/*.jpg'
+    status, _, error = mmwsss('predict', 'tiny.py', images, '--weights', 'weights.pth', '--batch-size', 1)
+    assert status == 130
+    assert error.splitlines()[-2:] == ['predictions: the files of 2 images are there', 'interrupted']
+    assert 'Traceback' not in error
+    record = json.loads((tiny / 'predictions' / 'predictions.json').read_text())
+    assert len(record['images']) == 2
+    assert {f'{name}.png' for name in record['images']} == {
+        path.name for path in (tiny / 'predictions' / 'panels').iterdir()
+    }
+
+
+def test_predict(mmwsss, tiny):
     images = ['ShapesDataset/JPEGImages/*.jpg', 'gone.jpg']
     arguments = ['predict', 'tiny.py', *images, '--weights', 'weights.pth', '--device', 'cpu', '--workers', 0]
     status, _, error = mmwsss(*arguments)
@@ -117,7 +170,7 @@ def test_predict(mmwsss, tmp_path, monkeypatch):
     assert 'left out: gone.jpg: no such file' in out
     assert 'predictions: 4 images in ' in out
     assert out.strip().endswith('maps and pseudo masks made with image labels')
-    assert len(list((tmp_path / 'predictions' / 'masks').iterdir())) == 4
+    assert len(list((tiny / 'predictions' / 'masks').iterdir())) == 4
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ def convert(path: str) -> dict[str, Tensor]:
 
 def main() -> None:
     """Read the arguments, convert."""
-    convert_command(__doc__, convert)
+    convert_command(__doc__, convert, source='.pth or .safetensors file of timm or DeiT, .npz of the original release')
 
 
 if __name__ == '__main__':
