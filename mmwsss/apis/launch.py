@@ -236,6 +236,8 @@ def build_runner(cfg: Config) -> Runner:
     """Runner of ``cfg``, of the registered ``runner_type`` if the config names one."""
     # Configs pin memory for the sake of GPUs; without one every loader would say that it does not.
     warnings.filterwarnings('ignore', message="'pin_memory' argument is set as true but no accelerator")
+    # Of mmseg's hook in the usual default_hooks, which draws on request only.
+    warnings.filterwarnings('ignore', message='The draw is False')
     return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
 
 
