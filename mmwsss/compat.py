@@ -219,9 +219,9 @@ def resolve_own_configs() -> None:
     def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
         if not cfg_path.startswith('mmwsss::'):
             return original(cfg_path, filename)
-        from mmwsss.apis.config_names import find_config
+        from mmwsss.apis.config_names import shipped_config
 
-        return find_config(cfg_path.removeprefix('mmwsss::').removesuffix('.py')), None
+        return shipped_config(cfg_path.removeprefix('mmwsss::').removesuffix('.py')), None
 
     get_cfg_path.resolves_mmwsss = True
     Config._get_cfg_path = staticmethod(get_cfg_path)

@@ -177,6 +177,13 @@ def test_config_inherits_from_a_shipped_one(tmp_path, name):
     assert Config.fromfile(copy).to_dict() == cfg.to_dict()
 
 
+def test_a_file_of_the_current_folder_is_no_shipped_base(tmp_path, monkeypatch):
+    (tmp_path / 'vitpcm_voc').touch()
+    (tmp_path / 'child.py').write_text("_base_ = 'mmwsss::vitpcm_voc.py'\n")
+    monkeypatch.chdir(tmp_path)
+    assert Config.fromfile('child.py').model.type == 'ViTPCM'
+
+
 def test_a_base_that_is_not_shipped(tmp_path):
     (tmp_path / 'child.py').write_text("_base_ = 'mmwsss::vitpcm_vocc.py'\n")
     with pytest.raises(UsageError, match='config vitpcm_vocc does not exist; nearest: vitpcm_voc'):

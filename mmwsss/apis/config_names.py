@@ -74,6 +74,15 @@ def find_config(name: str) -> str:
     if path.suffix == '.py':
         siblings = [entry.name for entry in path.parent.glob('*.py')] if path.parent.is_dir() else []
         raise UsageError(f'config {name} does not exist{nearest(path.name, siblings)}')
+    return shipped_config(name)
+
+
+def shipped_config(name: str) -> str:
+    """Path of the shipped config of this name, see :func:`find_config`, whatever files the current folder has.
+
+    Raises:
+        UsageError: there is none, or several configs have the name.
+    """
     shipped = resource_root() / 'configs' / f'{name}.py'
     if shipped.is_file():
         return str(shipped)

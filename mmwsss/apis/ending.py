@@ -36,7 +36,8 @@ def run_cli(main: Callable[[], None]) -> None:
     """
     try:
         main()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by the caller (>&-)
+            sys.stdout.flush()
         if _is_distributed():
             torch.distributed.barrier()
             torch.distributed.destroy_process_group()
@@ -81,6 +82,8 @@ def _end(status: int, message: str) -> None:
 
 def _reader_has_left() -> bool:
     """Whether nobody reads the standard output any more; what is left in its buffer is then dropped."""
+    if sys.__stdout__ is None:
+        return False
     poll = select.poll()
     poll.register(sys.__stdout__, 0)
     left = any(event & select.POLLERR for _, event in poll.poll(0))

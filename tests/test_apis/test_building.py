@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from mmengine.registry import init_default_scope
 
@@ -9,6 +11,7 @@ from mmwsss.apis.building import config_mistake
 from mmwsss.apis.ending import run_cli
 from mmwsss.datasets import transforms  # noqa: F401  (registers them)
 from mmwsss.models import heads  # noqa: F401
+from mmwsss.models.poolings import TopKPooling
 from mmwsss.registry import MODELS, POOLINGS, TRANSFORMS
 
 
@@ -57,3 +60,35 @@ def test_errors_of_programs_keep_their_traceback() -> None:
             run_cli(call)
         assert config_mistake(caught.value) is None
     POOLINGS.module_dict.pop('BrokenForTest')
+
+
+class Part:
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+
+class Slipping:
+    """Makes a mistake of its own while it is built, as one of the package."""
+
+    def __init__(self, slip: str) -> None:
+        if slip == 'unknown setting':
+            Part(size=1, sise=2)
+        elif slip == 'lacking setting':
+            Part()
+        elif slip == 'unpacking':
+            TopKPooling(slip)
+        raise KeyError(slip)
+
+
+@pytest.mark.parametrize('slip', ['unknown setting', 'lacking setting', 'unpacking', 'key'])
+def test_mistakes_of_a_part_are_none_of_its_config(slip, monkeypatch) -> None:
+    def unpack(self, k: int) -> None:
+        _, _ = (k,)
+
+    # As if it were written there.
+    module = sys.modules[TopKPooling.__module__]
+    unpack = type(unpack)(unpack.__code__.replace(co_filename=module.__file__), vars(module))
+    monkeypatch.setattr(TopKPooling, '__init__', unpack)
+    with pytest.raises((TypeError, ValueError, KeyError)) as caught:
+        build(POOLINGS, dict(type=Slipping, slip=slip))
+    assert config_mistake(caught.value) is None

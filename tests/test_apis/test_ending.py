@@ -89,6 +89,14 @@ def test_a_reader_that_has_left_is_no_error(buffered, tmp_path: Path) -> None:
     assert (tmp_path / 'errors').read_text() == ''
 
 
+def test_a_closed_output_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('sys.stdout', None)
+    monkeypatch.setattr('sys.__stdout__', None)
+    run_cli(lambda: None)
+    with pytest.raises(BrokenPipeError):
+        ending_of(BrokenPipeError())
+
+
 def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match='full') as caught, replacing(tmp_path / 'a.png'):
         raise OSError(errno.ENOSPC, 'full')
