@@ -16,7 +16,7 @@ from .npy_labels import read_npy
 
 LABEL_SUFFIXES = ('.npy', '.json', '.csv', '.txt')
 _FIRST_COLUMN = {'file', 'file_name', 'filename', 'id', 'image', 'image_id', 'img', 'img_id', 'name', 'path'}
-_FLAGS = {'0': False, '1': True, '0.0': False, '1.0': True, '': False}
+_FLAGS = {'0': False, '1': True, '0.0': False, '1.0': True, 'false': False, 'true': True, '': False}
 
 
 def read_label_file(path: str, class_names: Sequence[str] = ()) -> dict[str, Any]:
@@ -139,12 +139,12 @@ def _tagged_rows(path: str, class_names: Sequence[str]) -> Iterator[tuple[int, s
         if len(cells) != len(columns):
             raise DatasetError(f'{where} has {1 + len(cells)} cells, the header has {1 + len(columns)}')
         for name, cell in zip(columns, cells):
-            if cell not in _FLAGS:
+            if cell.lower() not in _FLAGS:
                 raise DatasetError(
                     f'{where}: "{cell}" in the column "{name}" is neither 0 nor 1; '
                     'correct it, or remove the header if the cells are names of classes'
                 )
-        yield number, key, [name for name, cell in zip(columns, cells) if _FLAGS[cell]]
+        yield number, key, [name for name, cell in zip(columns, cells) if _FLAGS[cell.lower()]]
 
 
 def _csv_rows(path: str) -> list[tuple[int, list[str]]]:
@@ -154,9 +154,12 @@ def _csv_rows(path: str) -> list[tuple[int, list[str]]]:
     """
     lines = _lines(path)
     first = next((line for line in lines if line.strip()), '')
-    delimiter = ';' if first.count(';') > first.count(',') else ','
-    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
-    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    delimiter = max(',;\t', key=first.count)
+    reader = csv.reader((f'{line}\n' for line in lines), delimiter=delimiter, skipinitialspace=True)
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise DatasetError(f'label file {path}: line {reader.line_num} is no CSV: {error}') from error
     return [(number, row if len(row) > 1 else row[0].split(maxsplit=1)) for number, row in rows if any(row)]
 
 
@@ -168,11 +171,11 @@ def _table_columns(rows: Sequence[tuple[int, Sequence[str]]]) -> list[str] | Non
     if len(rows) < 2 or len(rows[0][1]) < 2:
         return None
     first, *names = rows[0][1]
-    kinds = Counter(cell in _FLAGS for _, row in rows[1:] for cell in row[1:] if cell)
+    kinds = Counter(cell.lower() in _FLAGS for _, row in rows[1:] for cell in row[1:] if cell)
     if first.lower() in _FIRST_COLUMN:
         is_table = kinds[True] > kinds[False] or not kinds
     else:
-        is_table = kinds[True] > kinds[False] and not any(name in _FLAGS or name.isdecimal() for name in names)
+        is_table = kinds[True] > kinds[False] and not any(name.lower() in _FLAGS or name.isdecimal() for name in names)
     return names if is_table else None
 
 

@@ -165,6 +165,8 @@ def _check_names(names: Sequence[str], where: str, tags: str | None) -> None:
             'no file of tags (labels.csv, .json or .txt) and no folder for each class' if tags is None else 'no class'
         )
         raise DatasetError(f'{where}: {wanted} found')
+    if '' in names:
+        raise DatasetError(f'{where}: a column of the header has no name; name the class or remove the column')
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DatasetError(f'{where} names a class twice: {", ".join(twice)}')

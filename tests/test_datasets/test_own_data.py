@@ -95,6 +95,27 @@ def test_a_table_with_another_cell_is_named(check, root: Path, first: str, cell:
     assert f'labels.csv: line 4 (sub/b.jpg): "{cell}" in the column "cat" is neither 0 nor 1; correct it' in line
 
 
+@pytest.mark.parametrize('delimiter', [',', '\t'])
+def test_a_table_may_say_true_and_false(root: Path, delimiter: str) -> None:
+    table = 'image,cat,dog\na,TRUE,FALSE\nsub/b,True,True\nc,False,\nd e,false,true\n'
+    (root / 'labels.csv').write_text(table.replace(',', delimiter))
+    assert labels_of(root) == {key: sorted(value) for key, value in TAGS.items()}
+
+
+def test_a_column_without_a_name_is_refused(root: Path) -> None:
+    (root / 'labels.csv').write_text('image,cat,dog,\na,1,0,\nsub/b,1,1,\nc,0,0,\nd e,0,1,\n')
+    with pytest.raises(DatasetError, match=r'labels\.csv: a column of the header has no name; name the class'):
+        find_own_data(root)
+
+
+def test_long_and_broken_cells(root: Path) -> None:
+    (root / 'labels.csv').write_text(CSV.replace('dog cat', '"dog\ncat"'))
+    assert labels_of(root)['sub/b'] == ['cat', 'dog']
+    (root / 'labels.csv').write_text(CSV + 'x,' + 'cat ' * 50_000)
+    with pytest.raises(DatasetError, match=r'labels\.csv: line 5 is no CSV: field larger'):
+        find_own_data(root)
+
+
 def test_numbers_may_name_classes(root: Path) -> None:
     for header in ('', 'image,label\n'):
         (root / 'labels.csv').write_text(header + 'a,7\nsub/b,1\nc,3\nd e,0\n')
