@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import Runner
 from mmseg.structures import SegDataSample
 from PIL import Image, ImageOps
@@ -110,7 +110,7 @@ def check_classes(runs: Sequence[tuple[Run, Config]], split: str) -> None:
     classes = {}
     for run, cfg in runs:
         dataset = dict(_dataset_cfg(run, cfg, split), pipeline=[], lazy_init=True)
-        with _building(run):
+        with _building(run), DefaultScope.overwrite_default_scope(cfg.get('default_scope') or 'mmwsss'):
             classes[run.name] = DATASETS.build(dataset).metainfo.get('classes', ())
     check_same_classes(classes)
 

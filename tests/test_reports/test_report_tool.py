@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.registry import DefaultScope
 from PIL import Image
@@ -20,7 +21,8 @@ from mmwsss.apis.errors import UsageError
 from mmwsss.evaluation.confusion import confusion_matrix, iou_from_confusion
 from mmwsss.registry import MODELS
 from mmwsss.reports.cli import main
-from mmwsss.reports.evaluate import RecordHook
+from mmwsss.reports.collect import Run
+from mmwsss.reports.evaluate import RecordHook, check_classes
 from mmwsss.utils import progress
 
 NAMES = ('vitpcm_shapes', 'fullysup_voc12mini')
@@ -165,6 +167,12 @@ def test_other_classes_are_refused_before_a_checkpoint_is_run(written, tmp_path,
     monkeypatch.setattr('mmwsss.reports.cli.evaluate', lambda *_: pytest.fail('an evaluation was started'))
     with pytest.raises(UsageError, match=f'{NAMES[1]} and {NAMES[0]} have different classes; write a report for each'):
         main([*folders, '--out', str(tmp_path / 'page.html')])
+
+
+def test_classes_are_those_of_the_scope_of_a_config():
+    data = dict(type='CustomDataset', data_root='data', metainfo=dict(classes=('cat', 'dog')), pipeline=[])
+    cfg = Config(dict(default_scope='mmpretrain', test_dataloader=dict(dataset=data)))
+    check_classes([(Run('run', Path('run')), cfg)], 'test')
 
 
 def test_config_of_another_version_is_one_line(written, tmp_path):

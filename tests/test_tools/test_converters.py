@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.io import savemat
 
@@ -161,3 +162,13 @@ def test_command_line_reports_one_error_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith('error: 1234 of 1234 images are missing, the first:')
     assert not (tmp_path / 'out').exists()
+
+
+@pytest.mark.parametrize('content', ['text', 'list'])
+def test_a_file_that_is_no_vit_is_named(load_converter, check_refusal, tmp_path: Path, content: str) -> None:
+    source = tmp_path / 'vit.pth'
+    if content == 'text':
+        source.write_text('hello')
+    else:
+        torch.save([1], source)
+    check_refusal(load_converter('vit_to_mmwsss'), source, f'{source} cannot be read')

@@ -21,8 +21,8 @@ def convert(path: str) -> dict[str, Tensor]:
     """
     try:
         return load_vit_weights(path)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise ValueError(f'{path} cannot be read ({type(error).__name__}); is it complete?') from error
+    except (RuntimeError, EOFError, KeyError, AttributeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise ValueError(f'{path} cannot be read ({type(error).__name__}); is it a whole file of weights?') from error
 
 
 def main() -> None:
