@@ -34,6 +34,10 @@ def config_mistake(error: BaseException) -> str | None:
     if isinstance(error, KeyError) and not inside and build.get('obj_cls', build) is None:
         registry = build['registry']
         return f'type {name} is not in the registry of {_kind(registry)}{nearest(name, _registered(registry))}'
+    if isinstance(error, KeyError) and not inside and 'obj_type' not in build:
+        return (
+            f'one of the {_kind(build["registry"])} has no type, only {", ".join(build["cfg"]) or "nothing"}; set type'
+        )
     if any(frame.f_code.co_name != '__init__' for frame in inside[:1]):
         return None  # it was called
     if isinstance(error, TypeError) and all(frame.f_code.co_name == '__init__' for frame in inside):

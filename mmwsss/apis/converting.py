@@ -30,7 +30,7 @@ def reading() -> Iterator[None]:
     """Errors of files that are missing, broken or of another kind become UsageError."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise UsageError(str(error)) from error
 
 

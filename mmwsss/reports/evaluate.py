@@ -17,6 +17,7 @@ from mmseg.structures import SegDataSample
 from PIL import Image, ImageOps
 
 from mmwsss.apis import launch
+from mmwsss.apis.building import config_mistake
 from mmwsss.apis.testing import innermost, one_line, run_test
 from mmwsss.datasets.checks import DatasetError, read_mask
 from mmwsss.evaluation import WSSSMetric, protocol_from_scores
@@ -155,10 +156,11 @@ def _building(run: Run) -> Iterator[None]:
     """Raise UsageError where the block cannot build what the config of ``run`` names."""
     try:
         yield
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AssertionError) as error:
+        reason = config_mistake(error) or one_line(error)
         raise launch.UsageError(
-            f'{run.name}: {run.config} cannot be built by this version ({one_line(error)}); name another config by '
-            '--config, or let --no-evaluation show what is stored'
+            f'{run.name}: {run.config} cannot be built by this version ({reason}); name '
+            'another config by --config, or let --no-evaluation show what is stored'
         ) from error
 
 

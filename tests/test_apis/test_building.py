@@ -35,6 +35,7 @@ HEAD = dict(type='PatchClassHead', num_classes=7, in_channels=8)
             HEAD | dict(pooling=dict(type='TopKPoling')),
             'type TopKPoling is not in the registry of poolings; nearest: TopKPooling',
         ),
+        (MODELS, HEAD | dict(pooling=dict(k=2)), 'one of the poolings has no type, only k; set type'),
         (TRANSFORMS, dict(type='Resiz'), 'type Resiz is not in the registry of transforms; nearest: Resize'),
         (POOLINGS, dict(type='AdaptiveKPooling', tau=2), 'AdaptiveKPooling.tau has to lie between 0 and 1, got 2'),
     ],
