@@ -17,6 +17,7 @@ from mmengine.dataset import BaseDataset
 from mmwsss.registry import DATASETS, TRANSFORMS
 
 SPLITS = ('train', 'val', 'test')
+MANIFEST = 'manifest.json'  # beside the folder of exported masks
 
 
 class ExportError(ValueError):
@@ -63,11 +64,48 @@ def export_dataset_cfg(cfg: Config, split: str) -> dict[str, Any]:
     return dataset
 
 
+def scored_dataset_cfg(cfg: Config, split: str) -> dict[str, Any]:
+    """As :func:`export_dataset_cfg`, with masks to compare with.
+
+    A second stage is trained on exported pseudo masks, which lie outside of the data set or have a manifest beside
+    them; the masks of the test data take their place where both read the same images.
+
+    Raises:
+        ExportError: see :func:`export_dataset_cfg`; or the images of the test data are others.
+    """
+    dataset = export_dataset_cfg(cfg, split)
+    prefix, root = _prefixes(dataset), os.path.abspath(dataset.get('data_root') or '.')
+    masks = prefix.get('seg_map_path')
+    if split in _TEST_SPLITS or not masks or _is_truth(os.path.join(root, masks), root):
+        return dataset
+    for loader in _TEST_LOADERS:
+        tested = _unwrapped(cfg[loader].dataset, loader) if cfg.get(loader) else {'type': dataset['type']}
+        truth = _prefixes(tested)
+        same = tested.get('data_root') == dataset.get('data_root') and truth.get('img_path') == prefix.get('img_path')
+        if same and truth.get('seg_map_path'):
+            return {**dataset, 'data_prefix': {**prefix, 'seg_map_path': truth['seg_map_path']}}
+    raise ExportError(
+        f'the masks in {masks}, which the training reads, are no truth for the split {split}; name the folder of true '
+        'masks by --cfg-options train_dataloader.dataset.data_prefix.seg_map_path=FOLDER'
+    )
+
+
 def has_masks(dataset: Mapping[str, Any]) -> bool:
     """Whether a dataset of config ``dataset`` has masks, by its ``data_prefix`` or the one of its class."""
+    return bool(_prefixes(dataset).get('seg_map_path'))
+
+
+def _prefixes(dataset: Mapping[str, Any]) -> dict[str, Any]:
     kind = dataset['type']
     defaults = getattr(DATASETS.get(kind) if isinstance(kind, str) else kind, 'DATA_PREFIX', {})
-    return bool({**defaults, **(dataset.get('data_prefix') or {})}.get('seg_map_path'))
+    return {**defaults, **(dataset.get('data_prefix') or {})}
+
+
+def _is_truth(masks: str, root: str) -> bool:
+    masks = os.path.abspath(masks)
+    return os.path.commonpath((masks, root)) == root and not os.path.isfile(
+        os.path.join(os.path.dirname(masks), MANIFEST)
+    )
 
 
 def lacks_masks(dataset: Mapping[str, Any]) -> bool:
@@ -119,4 +157,5 @@ def _unwrapped(dataset: Mapping[str, Any], loader: str) -> dict[str, Any]:
     return deepcopy(dict(dataset))
 
 
-_TEST_LOADERS = ('test_dataloader', 'val_dataloader')
+_TEST_SPLITS = ('test', 'val')
+_TEST_LOADERS = tuple(f'{split}_dataloader' for split in _TEST_SPLITS)

@@ -17,11 +17,11 @@ from mmwsss.datasets.checks import map_threads, read_mask
 from mmwsss.evaluation.record import circumstances
 from mmwsss.utils.files import leads_out, locked, remove_folder, remove_partial_files, sync_files, write_json
 
-from .export_data import ExportError
+from .export_data import MANIFEST, ExportError
 from .manifest import mask_path
 from .stored_maps import maps_path, read_maps
 
-MASKS, MAPS, IDENTITY, MANIFEST, LOCK = 'masks', 'maps', 'export.json', 'manifest.json', '.lock'
+MASKS, MAPS, IDENTITY, LOCK = 'masks', 'maps', 'export.json', '.lock'
 _RUNS = 'runs'
 
 

@@ -26,9 +26,9 @@ from mmwsss.evaluation.record import settings_sha256
 from mmwsss.pseudo_labels.export_data import (
     SPLITS,
     ExportError,
-    export_dataset_cfg,
     image_ids,
     lacks_masks,
+    scored_dataset_cfg,
     truth_reader,
 )
 from mmwsss.registry import DATASETS
@@ -120,7 +120,7 @@ def evaluate(run: Run, cfg: Config, split: str, predictions: str | None = None) 
     """Record of ``run`` on ``split`` in its work dir, made by its checkpoint unless there is one that is up to date.
 
     Args:
-        split: as in :func:`export_dataset_cfg`.
+        split: as in :func:`scored_dataset_cfg`.
         predictions: folder of masks to show and score instead, as ``tools/test.py --out`` writes them.
 
     Raises:
@@ -146,7 +146,7 @@ def evaluate(run: Run, cfg: Config, split: str, predictions: str | None = None) 
 
 def _dataset_cfg(run: Run, cfg: Config, split: str) -> dict[str, Any]:
     try:
-        return export_dataset_cfg(cfg, split)
+        return scored_dataset_cfg(cfg, split)
     except ExportError as error:
         raise launch.UsageError(f'{run.name}: {error}') from error
 

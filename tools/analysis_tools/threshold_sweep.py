@@ -23,7 +23,7 @@ from mmwsss.apis import launch
 from mmwsss.apis.testing import run_test
 from mmwsss.evaluation import WSSSMetric, protocol_from_scores
 from mmwsss.evaluation.record import circumstances, config_sha256
-from mmwsss.pseudo_labels.export_data import ExportError, export_dataset_cfg, lacks_masks
+from mmwsss.pseudo_labels.export_data import ExportError, lacks_masks, scored_dataset_cfg
 from mmwsss.utils.files import replacing, write_json
 
 
@@ -71,7 +71,7 @@ def use_split(cfg: Config, split: str) -> None:
     if cfg.get('test_dataloader') is None:
         raise launch.UsageError('the config has no test_dataloader, which says how images are read')
     try:
-        dataset = export_dataset_cfg(cfg, split)
+        dataset = scored_dataset_cfg(cfg, split)
     except ExportError as error:
         raise launch.UsageError(str(error)) from error
     if lacks_masks(dataset):
