@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -22,7 +21,7 @@ from mmwsss.utils.images import UNREADABLE, decode_image
 
 from .errors import UsageError
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.gif')
 ORDERS = ('bgr', 'rgb')
 _UNREADABLE = (*UNREADABLE, AssertionError, HTTPException)  # mmcv asserts that OpenCV returned something
 _MAX_NAMED = 3
@@ -136,13 +135,16 @@ def refuse_unreadable(problems: Sequence[Problem], total: int) -> None:
         )
 
 
-def refuse_repeated_names(names: Iterable[str]) -> None:
-    """Raise UsageError where two images would be written to one file."""
-    for name, count in Counter(names).items():
-        if count > 1:
+def refuse_repeated_names(sources: Iterable[ImageSource]) -> None:
+    """Raise UsageError where two of ``sources`` would be written to one file."""
+    first: dict[str, ImageSource] = {}
+    for source in sources:
+        other = first.setdefault(source.name, source)
+        if other is not source:
+            pair = ' and '.join(item.path or str(item.content) for item in (other, source))
             raise UsageError(
-                f'{count} images are called {name} and would overwrite each other; predict each folder into its own '
-                'output folder, or give their common folder'
+                f'{pair} are both called {source.name} and would overwrite each other; predict them into different '
+                'output folders, or folders of one name by their common folder'
             )
 
 

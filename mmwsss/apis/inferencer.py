@@ -197,7 +197,7 @@ class WSSSInferencer:
             if not skip_corrupt:
                 refuse_unreadable(unreadable(sources), total)
             if out_dir is not None:
-                refuse_repeated_names(source.name for source in sources)
+                refuse_repeated_names(sources)
         tags = tag_reader(None if total is None else sources, self.classes, image_labels, classes)
         self._check_tags(tags)
         requests = (

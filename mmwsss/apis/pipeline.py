@@ -21,7 +21,7 @@ from mmwsss.engine.preemption import PREEMPTED, Preempted, forwarded_signals, re
 from mmwsss.utils.files import locked, write_json
 
 from .checkpoints import LAST
-from .config_names import resource_root
+from .config_names import resource_root, shipped_config
 from .launch import UsageError, load_config
 
 TOOLS = resource_root() / 'tools'
@@ -59,12 +59,15 @@ class Stage:
 
 
 def load_stages(path: str) -> list[Stage]:
-    """Stages of the pipeline config at ``path``, whose paths are relative to it.
+    """Stages of the pipeline config at ``path``, whose paths are relative to it; shipped ones by name: ``pmm_voc``.
+
+    A stage names a shipped config by ``mmwsss::NAME``.
 
     Raises:
-        UsageError: it has no ``stages``, a stage is not complete, two have one name, a config does not exist, or a
-            placeholder names no earlier stage.
+        UsageError: there is no such pipeline, it has no ``stages``, a stage is not complete, two have one name, a config
+            does not exist, or a placeholder names no earlier stage.
     """
+    path = find_pipeline(path)
     entries = load_config(path).get('stages')
     if not entries:
         raise UsageError(f'{path}: set stages = [dict(name=..., kind=..., config=...), ...]')
@@ -83,6 +86,22 @@ def load_stages(path: str) -> list[Stage]:
     return stages
 
 
+def find_pipeline(name: str) -> str:
+    """Path of a pipeline: ``name`` itself where that is a file, otherwise the shipped one of this name.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    if os.path.isfile(name):
+        return name
+    folder = resource_root() / 'configs' / 'pipelines'
+    shipped = folder / f'{name.removeprefix("pipelines/").removesuffix(".py")}.py'
+    if not shipped.is_file():
+        names = sorted(path.stem for path in folder.glob('*.py'))
+        raise UsageError(f'pipeline {name} does not exist; shipped ones are {", ".join(names)}')
+    return str(shipped)
+
+
 def _stage(where: str, entry: dict[str, Any], folder: Path) -> Stage:
     allowed = set(Stage.__dataclass_fields__)
     if unknown := set(entry) - allowed:
@@ -96,7 +115,10 @@ def _stage(where: str, entry: dict[str, Any], folder: Path) -> Stage:
     gpus = entry.get('gpus')
     if gpus is not None and (not isinstance(gpus, int) or gpus < 1):
         raise UsageError(f'{where}: gpus has to be 1 or more, got {gpus!r}')
-    config = folder / entry['config']
+    if entry['config'].startswith('mmwsss::'):
+        config = Path(shipped_config(entry['config'].removeprefix('mmwsss::').removesuffix('.py')))
+    else:
+        config = folder / entry['config']
     if not config.is_file():
         raise UsageError(f'{where}: there is no config {config}')
     return Stage(**{**entry, 'config': os.path.normpath(config)})

@@ -51,7 +51,7 @@ def check_paths(args: argparse.Namespace) -> None:
     sources = list(image_sources(args.images))
     if not args.skip_corrupt:
         refuse_unreadable(missing(sources), len(sources))
-    refuse_repeated_names(source.name for source in sources)
+    refuse_repeated_names(sources)
 
 
 def main() -> None:

@@ -177,6 +177,18 @@ def test_mistakes_in_the_config_are_named_before_anything_runs(config: Path, ent
         load_stages(str(config))
 
 
+def test_shipped_pipelines_and_configs_have_names(tmp_path: Path) -> None:
+    folder = Path(__file__).parents[2] / 'configs'
+    by_path = load_stages(str(folder / 'pipelines' / 'vitpcm_voc12mini.py'))
+    for name in ('vitpcm_voc12mini', 'pipelines/vitpcm_voc12mini'):
+        assert load_stages(name) == by_path
+    own = tmp_path / 'own.py'
+    own.write_text("stages = [dict(name='a', kind='train', config='mmwsss::vitpcm_voc12mini.py')]\n")
+    assert load_stages(str(own))[0].config == str(folder / 'vitpcm_voc12mini.py')
+    with pytest.raises(UsageError, match=r'pipeline vitpcm_vox does not exist; shipped ones are .*vitpcm_voc12mini'):
+        load_stages('vitpcm_vox')
+
+
 def test_shipped_pipelines_fit_together() -> None:
     paths = sorted((Path(__file__).parents[2] / 'configs' / 'pipelines').glob('*.py'))
     assert paths

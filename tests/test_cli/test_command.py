@@ -124,7 +124,7 @@ def tiny(tmp_path, monkeypatch):
         (['file', '--out', 'file/x'], '--out file/x: no files can be written there (Not a directory)'),
         (['file', 'gone.jpg', '--out', 'a/b'], '1 of 2 images cannot be read (gone.jpg: no such file)'),
         (['.'], 'the folder . has no images'),
-        (['file', 'file'], '2 images are called file'),
+        (['file', 'file'], 'file and file are both called file and would overwrite'),
     ],
 )
 def test_paths_of_predict_are_checked_first(mmwsss, monkeypatch, tmp_path, arguments, message):

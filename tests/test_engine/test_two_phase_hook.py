@@ -49,6 +49,13 @@ def test_the_backbone_waits_to_the_last_bit(make_runner, optimizer: dict) -> Non
     assert recorder.rates == [{False: 0.2, True: 0.0}] * 3 + [{False: 0.05, True: 0.05}] * 2
 
 
+def test_the_log_has_the_rate_of_the_iteration(make_runner) -> None:
+    runner = make_runner(5, custom_hooks=[phases()])
+    runner.train()
+    rates, _ = runner.message_hub.get_scalar('train/lr').data
+    assert rates.tolist() == [0.2, 0.2, 0.2, 0.05, 0.05]
+
+
 @pytest.mark.parametrize('reset', [True, False])
 def test_moments_are_forgotten_at_the_change(make_runner, reset: bool) -> None:
     recorder = Recorder()

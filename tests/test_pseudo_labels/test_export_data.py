@@ -38,9 +38,7 @@ def test_pseudo_masks_of_a_second_stage_are_no_truth(cfg, tmp_path, inside):
     assert masks_of(scored_dataset_cfg(cfg, 'val')) == str(root / 'SegmentationClass' / 'val_0.png')
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.data_prefix = dict(img_path='other', seg_map_path='SegmentationClass')
-    with pytest.raises(
-        ExportError, match=r'exported/masks, which the training reads, are no truth for the split'
-    ):
+    with pytest.raises(ExportError, match=r'exported/masks, which the training reads, are no truth for the split'):
         scored_dataset_cfg(cfg, 'train')
 
 

@@ -34,7 +34,7 @@ class TwoPhaseTrainHook(Hook):
         ValueError: both or neither length is given; no parameter matches ``waiting``; a scheduler is configured.
     """
 
-    priority = 'ABOVE_NORMAL'
+    priority = 'HIGHEST'  # before the hook that notes the learning rates of an iteration for the log
 
     def __init__(
         self,
