@@ -64,8 +64,8 @@ def load_stages(path: str) -> list[Stage]:
     A stage names a shipped config by ``mmwsss::NAME``.
 
     Raises:
-        UsageError: there is no such pipeline, it has no ``stages``, a stage is not complete, two have one name, a config
-            does not exist, or a placeholder names no earlier stage.
+        UsageError: there is no such pipeline, it has no ``stages``, a stage is not complete, two have one name, a
+            config does not exist, or a placeholder names no earlier stage.
     """
     path = find_pipeline(path)
     entries = load_config(path).get('stages')
