@@ -7,23 +7,13 @@ import torch
 from mmengine.dataset import pseudo_collate
 from PIL import Image
 from tiny_configs import CONFIGS, tiny_config
-from tiny_inference import NAMES, write_model
+from tiny_inference import NAMES
 
 from mmwsss.apis import UsageError, WSSSInferencer
 from mmwsss.apis.image_loading import batches
 from mmwsss.apis.image_sources import image_sources
 from mmwsss.apis.publishing import pack
 from mmwsss.registry import DATASETS, MODELS
-
-
-@pytest.fixture(scope='module')
-def files(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp('inference'))
-
-
-@pytest.fixture(scope='module')
-def inferencer(files):
-    return WSSSInferencer(files.cfg, files.weights, 'cpu', batch_size=2)
 
 
 def expected_samples(files, inferencer):

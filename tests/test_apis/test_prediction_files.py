@@ -3,20 +3,10 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from tiny_inference import NAMES, write_model
+from tiny_inference import NAMES
 
-from mmwsss.apis import UsageError, WSSSInferencer, prediction_files
+from mmwsss.apis import UsageError, prediction_files
 from mmwsss.pseudo_labels.stored_maps import read_maps
-
-
-@pytest.fixture(scope='module')
-def files(tmp_path_factory):
-    return write_model(tmp_path_factory.mktemp('inference'))
-
-
-@pytest.fixture(scope='module')
-def inferencer(files):
-    return WSSSInferencer(files.cfg, files.weights, 'cpu', batch_size=2)
 
 
 def test_files_of_a_prediction(files, inferencer, tmp_path):
