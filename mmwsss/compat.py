@@ -217,11 +217,11 @@ def resolve_own_configs() -> None:
         return
 
     def get_cfg_path(cfg_path: str, filename: str) -> tuple[str, str | None]:
-        if not cfg_path.startswith('mmwsss::'):
+        if '::' not in cfg_path:
             return original(cfg_path, filename)
-        from mmwsss.apis.config_names import shipped_config
+        from mmwsss.apis.config_names import OWN_PREFIX, shipped_config
 
-        return shipped_config(cfg_path.removeprefix('mmwsss::').removesuffix('.py')), None
+        return (shipped_config(cfg_path), None) if cfg_path.startswith(OWN_PREFIX) else original(cfg_path, filename)
 
     get_cfg_path.resolves_mmwsss = True
     Config._get_cfg_path = staticmethod(get_cfg_path)

@@ -35,11 +35,10 @@ def config_mistake(error: BaseException) -> str | None:
         registry = build['registry']
         return f'type {name} is not in the registry of {_kind(registry)}{nearest(name, _registered(registry))}'
     if isinstance(error, KeyError) and not inside and 'obj_type' not in build:
-        return (
-            f'one of the {_kind(build["registry"])} has no type, only {", ".join(build["cfg"]) or "nothing"}; set type'
-        )
+        found = ', '.join(build['cfg']) or 'nothing'
+        return f'one of the {_kind(build["registry"])} has no type, only {found}; set type'
     if any(frame.f_code.co_name != '__init__' for frame in inside[:1]):
-        return None  # it was called
+        return None  # a function, whose body is no list of settings
     if isinstance(error, TypeError) and all(frame.f_code.co_name == '__init__' for frame in inside):
         # Calls that the type makes of other things are its own mistakes.
         found = _UNKNOWN.search(str(error))
@@ -79,7 +78,7 @@ def _name(kind: Any) -> str:
 
 
 def _kind(registry: Registry) -> str:
-    return f'{registry.name}s' if not registry.name.endswith('s') else registry.name
+    return registry.name if registry.name.endswith('s') else f'{registry.name}s'
 
 
 def _registered(registry: Registry) -> set[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .errors import UsageError
 
+OWN_PREFIX = 'mmwsss::'  # of a shipped config in the files of others
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NO_MODELS = ('_base_', 'pipelines')
 _ALIAS = re.compile(r"^_base_ = '(?:\./)?([^']+)\.py'\s*$")
@@ -80,9 +81,12 @@ def find_config(name: str) -> str:
 def shipped_config(name: str) -> str:
     """Path of the shipped config of this name, see :func:`find_config`, whatever files the current folder has.
 
+    Also written as in ``_base_``: ``mmwsss::vitpcm_voc.py``.
+
     Raises:
         UsageError: there is none, or several configs have the name.
     """
+    name = name.removeprefix(OWN_PREFIX).removesuffix('.py')
     shipped = resource_root() / 'configs' / f'{name}.py'
     if shipped.is_file():
         return str(shipped)

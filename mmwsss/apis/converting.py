@@ -16,8 +16,10 @@ from mmwsss.utils.files import replacing
 from .errors import UsageError
 from .launch import Parser
 
+_SOURCE = '.pth file of the official training'
 
-def converter_parser(description: str, source: str = '.pth file of the official training') -> argparse.ArgumentParser:
+
+def converter_parser(description: str, source: str = _SOURCE) -> argparse.ArgumentParser:
     """Parser of the two files that every converter takes; ``source`` says what the first one is."""
     parser = Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('source', help=source)
@@ -44,7 +46,7 @@ def save_converted(state: Mapping[str, Tensor], source: str, target: str, **deta
 def convert_command(
     description: str,
     convert: Callable[[str], Mapping[str, Tensor]],
-    source: str = '.pth file of the official training',
+    source: str = _SOURCE,
 ) -> None:
     """Run a converter on the files that the command line names.
 

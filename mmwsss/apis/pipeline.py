@@ -21,7 +21,7 @@ from mmwsss.engine.preemption import PREEMPTED, Preempted, forwarded_signals, re
 from mmwsss.utils.files import locked, write_json
 
 from .checkpoints import LAST
-from .config_names import resource_root, shipped_config
+from .config_names import OWN_PREFIX, resource_root, shipped_config
 from .launch import UsageError, load_config
 
 TOOLS = resource_root() / 'tools'
@@ -115,10 +115,8 @@ def _stage(where: str, entry: dict[str, Any], folder: Path) -> Stage:
     gpus = entry.get('gpus')
     if gpus is not None and (not isinstance(gpus, int) or gpus < 1):
         raise UsageError(f'{where}: gpus has to be 1 or more, got {gpus!r}')
-    if entry['config'].startswith('mmwsss::'):
-        config = Path(shipped_config(entry['config'].removeprefix('mmwsss::').removesuffix('.py')))
-    else:
-        config = folder / entry['config']
+    is_shipped = entry['config'].startswith(OWN_PREFIX)
+    config = Path(shipped_config(entry['config'])) if is_shipped else folder / entry['config']
     if not config.is_file():
         raise UsageError(f'{where}: there is no config {config}')
     return Stage(**{**entry, 'config': os.path.normpath(config)})
