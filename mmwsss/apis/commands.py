@@ -6,16 +6,17 @@ import re
 
 from .config_names import resource_root
 
-# Names of the command mmwsss for tools, by their path below tools/.
+# Paths below tools/ of the tools that have a command of their own.
 COMMANDS = {
     'train': 'train',
     'test': 'test',
-    'generate_pseudo_labels': 'pseudo-labels',
-    'run_pipeline': 'pipeline',
+    'pseudo-labels': 'generate_pseudo_labels',
+    'pipeline': 'run_pipeline',
     'report': 'report',
-    'deployment/export_onnx': 'export',
-    'dataset_converters/shapes': 'shapes',
+    'export': 'deployment/export_onnx',
+    'shapes': 'dataset_converters/shapes',
 }
+_NAMES = {path: name for name, path in COMMANDS.items()}
 _TOOL = re.compile(r'python tools/([\w/]+)\.py')
 _CONFIG = re.compile(r'(?<!\S)(?:\S*/\.mim/)?configs/([\w./-]+)\.py(?!\S)')
 
@@ -33,5 +34,5 @@ def for_installation(text: str) -> str:
         shipped = (root / 'configs' / f'{found[1]}.py').is_file()
         return found[1] if shipped else found[0]  # somebody's own
 
-    text = _TOOL.sub(lambda found: f'mmwsss {COMMANDS.get(found[1], f"tool {found[1]}")}', text)
+    text = _TOOL.sub(lambda found: f'mmwsss {_NAMES.get(found[1], f"tool {found[1]}")}', text)
     return _CONFIG.sub(config, text)

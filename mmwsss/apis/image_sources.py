@@ -21,7 +21,7 @@ from mmwsss.utils.images import UNREADABLE, decode_image
 
 from .errors import UsageError
 
-SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm', '.gif')
+SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 ORDERS = ('bgr', 'rgb')
 _UNREADABLE = (*UNREADABLE, AssertionError, HTTPException)  # mmcv asserts that OpenCV returned something
 _MAX_NAMED = 3

@@ -56,8 +56,7 @@ def run(arguments: Sequence[str]) -> None:
     elif command == 'tool':
         run_tool(find_tool(rest), rest[1:], f'mmwsss tool {rest[0]}')
     elif command in TOOLS:
-        path = next(path for path, name in COMMANDS.items() if name == command)
-        run_tool(resource_root() / 'tools' / f'{path}.py', rest, f'mmwsss {command}')
+        run_tool(resource_root() / 'tools' / f'{COMMANDS[command]}.py', rest, f'mmwsss {command}')
     elif command in MODULES:
         sys.argv = [f'mmwsss {command}', *rest]
         importlib.import_module(MODULES[command][0]).main()

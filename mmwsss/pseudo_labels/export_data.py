@@ -78,8 +78,8 @@ def scored_dataset_cfg(cfg: Config, split: str) -> dict[str, Any]:
     masks = prefix.get('seg_map_path')
     if split in _TEST_SPLITS or not masks or _is_truth(os.path.join(root, masks), root):
         return dataset
-    for loader in _TEST_LOADERS:
-        tested = _unwrapped(cfg[loader].dataset, loader) if cfg.get(loader) else {'type': dataset['type']}
+    for loader in filter(cfg.get, _TEST_LOADERS):
+        tested = _unwrapped(cfg[loader].dataset, loader)
         truth = _prefixes(tested)
         same = tested.get('data_root') == dataset.get('data_root') and truth.get('img_path') == prefix.get('img_path')
         if same and truth.get('seg_map_path'):

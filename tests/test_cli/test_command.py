@@ -44,8 +44,8 @@ def test_help_names_every_command(mmwsss):
 
 def test_every_tool_is_there(mmwsss, repository):
     assert mmwsss('where')[1].strip() == str(repository)
-    assert all((repository / 'tools' / f'{path}.py').is_file() for path in COMMANDS)
-    assert set(COMMANDS.values()) == {*command.TOOLS, 'report'}
+    assert all((repository / 'tools' / f'{path}.py').is_file() for path in COMMANDS.values())
+    assert set(COMMANDS) == {*command.TOOLS, 'report'}
 
 
 def test_texts_name_the_commands_of_the_installation(monkeypatch, tmp_path):
